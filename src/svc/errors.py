@@ -1,0 +1,24 @@
+"""The errors that a person is meant to read."""
+
+from collections.abc import Sequence
+
+
+class UserError(Exception):
+    """Something that the user must change: a setting, an input, a missing file.
+
+    Commands print the message without a traceback and end with exit code 2. A good message names
+    the argument, what it got, what was expected, and what to do.
+    """
+
+
+class UserErrors(UserError):
+    """Several faults found in one go, reported together.
+
+    Args:
+        heading: one line that says what was checked.
+        faults: one message per fault, in the order in which they were found.
+    """
+
+    def __init__(self, heading: str, faults: Sequence[str]) -> None:
+        self.faults = list(faults)
+        super().__init__("\n".join([heading, *(f"  - {fault}" for fault in self.faults)]))

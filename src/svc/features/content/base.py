@@ -1,0 +1,39 @@
+"""What a content encoder must offer."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class FrameGrid:
+    """Where the frames of a feature lie in time: frame i is centred at first_s + i * step_s."""
+
+    step_s: float
+    """Seconds between frame centres."""
+    first_s: float
+    """Centre of frame 0 in seconds."""
+
+
+class ContentEncoder(ABC):
+    """Turns audio into features that hold what is sung but, as far as possible, not by whom.
+
+    Features are stored on the encoder's own frame grid and interpolated to the mel's grid when
+    they are read (`svc.features.interpolation`).
+    """
+
+    channels: int
+    """C, the width of the features."""
+    grid: FrameGrid
+
+    @abstractmethod
+    def encode(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
+        """audio [T] float32 in [-1, 1] at `sample_rate_hz` -> features [C, N] float32, finite.
+
+        T may be anything from 0; N is at least 1 where T is at least one mel hop.
+        """
+
+    def identity(self) -> dict[str, str]:
+        """Facts beyond the settings that change the features, such as a hash of the weights."""
+        return {}
