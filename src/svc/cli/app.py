@@ -1,0 +1,133 @@
+"""What every command does around its own work: compose, report faults for people, exit codes."""
+
+import os
+import re
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Any, NoReturn
+
+from svc.config.paths import conf_dir
+from svc.errors import UserError
+
+EXIT_FAILED = 1
+EXIT_USER_MUST_CHANGE = 2
+EXIT_INTERRUPTED = 130
+
+_PATH_KEYS = ("input", "output", "checkpoint", "resume", "dataset.path", "content.model")
+
+
+def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoReturn:
+    """Compose the configuration `config_name` from the command line, run the task on it, and exit.
+
+    Args:
+        name: the command as the user types it; it starts every message.
+        config_name: primary file in conf/.
+        task: receives the composed configuration; its return value goes to Hydra's sweepers.
+
+    Exit codes: 0 done; 1 failed while working; 2 the user must change something. A traceback is
+    shown only where SVC_DEBUG=1 is set.
+    """
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of exiting with 1
+    sys.argv = [sys.argv[0], *quote_paths(sys.argv[1:])]
+    try:
+        import hydra
+
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+    except KeyboardInterrupt:
+        print(f"{name}: interrupted; what was finished is kept.", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
+    except Exception as error:
+        sys.exit(_report(name, config_name, error))
+    sys.exit(0)
+
+
+def quote_paths(arguments: Sequence[str]) -> list[str]:
+    """Put quotes around paths that Hydra's override grammar would trip over.
+
+    `input=My song (live).wav` is what people type; Hydra wants `input='My song (live).wav'`.
+    """
+    quoted = []
+    for argument in arguments:
+        key, equals, value = argument.partition("=")
+        plain = re.fullmatch(r"[\w./~+-]*", value, flags=re.ASCII)
+        if equals and key in _PATH_KEYS and not plain and value[:1] not in ("'", '"', "$", "["):
+            swept = "," in value and not Path(value).exists()
+            if not swept:
+                escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+                argument = f"{key}='{escaped}'"
+        quoted.append(argument)
+    return quoted
+
+
+def _report(name: str, config_name: str, error: Exception) -> int:
+    """Print one readable message and return the exit code."""
+    if os.environ.get("SVC_DEBUG") == "1":
+        traceback.print_exception(error)
+    message = _user_message(error, config_name)
+    if message is not None:
+        print(f"{name}: {message}", file=sys.stderr)
+        return EXIT_USER_MUST_CHANGE
+    print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
+    print("Set SVC_DEBUG=1 to see where it happened.", file=sys.stderr)
+    return EXIT_FAILED
+
+
+def _user_message(error: BaseException, config_name: str) -> str | None:
+    """The message of a fault that the user can mend, or None for any other."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, UserError):
+            return str(cause)
+        cause = cause.__cause__
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _tidy_hydra_message(error, config_name)
+    return None
+
+
+def _tidy_hydra_message(error: BaseException, config_name: str) -> str:
+    """Hydra's and OmegaConf's words, with what to do where they do not say it."""
+    text = "\n".join(line for line in str(error).splitlines() if line.strip())
+    cause = str(error.__cause__ or "").splitlines()
+    unknown = re.search(r"Could not override '([^']+)'", text)
+    if unknown and (not cause or "not in" in cause[0]):
+        return (
+            f"{unknown.group(1)} is not a setting{_nearest_setting(unknown.group(1), config_name)}"
+            f" See every setting with --cfg job, and the groups with --help."
+        )
+    text = re.sub(r"\n(Config search path:|\s+provider=)[^\n]*", "", text)
+    text = re.sub(r"\n\s*(full_key|object_type|reference_type)[^\n]*", "", text)
+    if cause and cause[0] and cause[0] not in text:
+        text = f"{text}\n{cause[0]}"
+    if "override_grammar" in text:
+        text = re.sub(r"\nSee https[^\n]*", "", text)
+        text += "\nPut quotes around values with special characters: \"key='a value, (so)'\""
+    return text
+
+
+def _nearest_setting(key: str, config_name: str) -> str:
+    """A hint at the setting or group that was probably meant, or nothing."""
+    from hydra import compose, initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        plain = OmegaConf.to_container(compose(config_name), resolve=False)
+    settings: list[str] = []
+    _collect_keys(plain, "", settings)
+    close = get_close_matches(key.replace("/", "."), settings, n=1)
+    return f"; did you mean {close[0]}?" if close else "."
+
+
+def _collect_keys(node: Any, path: str, found: list[str]) -> None:
+    if isinstance(node, dict):
+        for key, child in node.items():
+            inner = f"{path}.{key}" if path else str(key)
+            found.append(inner)
+            _collect_keys(child, inner, found)

@@ -1,0 +1,74 @@
+"""Faults that only show when several groups are seen together, all found in one go."""
+
+import math
+from collections.abc import Callable, Collection, Mapping
+from typing import Any
+
+from svc.config.signatures import signature_faults
+from svc.errors import UserErrors
+
+RUN_TIME_ARGUMENTS: Mapping[str, Collection[str]] = {
+    "arch": ("generator", "spec", "optimizer", "scheduler"),
+    "arch.generator.conditioner": ("content_channels", "speakers"),
+}
+"""Arguments that are known only once the dataset is prepared, and passed at the call."""
+
+DeviceCheck = Callable[[str, int | str, str], str | None]
+"""(accelerator, devices, precision) -> why this machine cannot do that, or None."""
+
+
+def check_config(
+    config: Mapping[str, Any],
+    run_time: Mapping[str, Collection[str]],
+    device_problem: DeviceCheck | None = None,
+) -> None:
+    """Refuse a configuration that cannot work, naming every fault in it.
+
+    Args:
+        config: the resolved configuration as plain containers.
+        run_time: by path, arguments that are passed at the call and so need not be set.
+        device_problem: asks the machine whether the trainer can run on it.
+
+    Raises:
+        UserErrors: unknown or missing arguments, values of a wrong type, groups that do not fit
+            each other, a callback or logger without `_target_`, a device that is not there.
+    """
+    faults = signature_faults(config, run_time=run_time)
+    faults += _nodes_without_target(config)
+    faults += _framing_faults(config)
+    if device_problem is not None and "trainer" in config:
+        faults += _device_faults(config["trainer"], device_problem)
+    if faults:
+        raise UserErrors("The configuration cannot be used:", faults)
+
+
+def _nodes_without_target(config: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{group}.{name} has no `_target_`, so nothing would be built from it; "
+        f"add one, or remove the entry with ~{group}.{name}"
+        for group in ("logger", "callbacks")
+        for name, node in (config.get(group) or {}).items()
+        if node is not None and "_target_" not in node
+    ]
+
+
+def _framing_faults(config: Mapping[str, Any]) -> list[str]:
+    vocoder, audio = config.get("vocoder") or {}, config.get("audio") or {}
+    faults = []
+    if "mel_bins" in vocoder and vocoder["mel_bins"] != audio.get("mel_bins"):
+        faults.append(
+            f"vocoder.mel_bins={vocoder['mel_bins']} must equal "
+            f"audio.mel_bins={audio.get('mel_bins')}"
+        )
+    rates = vocoder.get("upsample_rates")
+    if rates and math.prod(rates) != audio.get("hop_samples"):
+        faults.append(
+            f"vocoder.upsample_rates={list(rates)} multiply to {math.prod(rates)}, but "
+            f"audio.hop_samples={audio.get('hop_samples')}; they must be equal"
+        )
+    return faults
+
+
+def _device_faults(trainer: Mapping[str, Any], device_problem: DeviceCheck) -> list[str]:
+    problem = device_problem(trainer["accelerator"], trainer["devices"], str(trainer["precision"]))
+    return [problem] if problem else []

@@ -1,0 +1,20 @@
+"""Values in conf/ that are computed from other values."""
+
+import hashlib
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+
+def store_name(dataset_path: str) -> str:
+    """Name of the prepared dataset of a folder: its own name and six digits of its whole path.
+
+    The digits keep `a/vocals` and `b/vocals` apart.
+    """
+    path = Path(dataset_path).expanduser().resolve()
+    return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
+
+
+def register_resolvers() -> None:
+    """Make `${store_name:…}` known to OmegaConf."""
+    OmegaConf.register_new_resolver("store_name", store_name, replace=True)

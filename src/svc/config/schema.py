@@ -1,0 +1,73 @@
+"""What each command's configuration holds at its root.
+
+Scalars are typed, so that a mistyped key or value is refused at composition. Groups are `Any`: what
+may stand inside them is said by the constructor that `_target_` names (`svc.config.signatures`).
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING
+
+
+@dataclass
+class PreprocessConfig:
+    """`svc-preprocess`: recordings -> prepared dataset."""
+
+    seed: int = 0
+    paths: Any = MISSING
+    audio: Any = MISSING
+    dataset: Any = MISSING
+    content: Any = MISSING
+    pitch: Any = MISSING
+    energy: Any = MISSING
+    preparation: Any = MISSING
+
+
+@dataclass
+class TrainConfig(PreprocessConfig):
+    """`svc-train`: prepared dataset -> checkpoints."""
+
+    run_name: str = MISSING
+    """Folder under paths.output_dir that collects the runs of this kind."""
+    resume: str | None = None
+    """null starts anew, `auto` continues the newest run of the same configuration, a path
+    continues that checkpoint."""
+    data: Any = MISSING
+    vocoder: Any = MISSING
+    arch: Any = MISSING
+    optim: Any = MISSING
+    scheduler: Any = None
+    trainer: Any = MISSING
+    logger: dict[str, Any] = field(default_factory=dict)
+    callbacks: dict[str, Any] = field(default_factory=dict)
+    experiment: Any = None
+
+
+@dataclass
+class InferConfig:
+    """`svc-infer`: recordings -> converted recordings."""
+
+    checkpoint: str = MISSING
+    """Checkpoint file, or the folder of a run (then its best checkpoint)."""
+    input: str = MISSING
+    """A recording, or a folder of recordings."""
+    output: str | None = None
+    """A file or a folder; null writes beside the input."""
+    speaker: str | None = None
+    """Name from the checkpoint's speaker table; may stay null where it knows only one."""
+    pitch_shift: float = 0.0
+    """Semitones, fractions allowed."""
+    device: str = "auto"
+    precision: str = "fp32"
+    overwrite: bool = True
+    paths: Any = None
+
+
+def register_schemas() -> None:
+    """Make the root schemas known to Hydra under the names that conf/*.yaml start from."""
+    store = ConfigStore.instance()
+    store.store(name="preprocess_schema", node=PreprocessConfig)
+    store.store(name="train_schema", node=TrainConfig)
+    store.store(name="infer_schema", node=InferConfig)

@@ -1,0 +1,120 @@
+"""Settings held against the constructors that will receive them."""
+
+import inspect
+import typing
+from collections.abc import Collection, Mapping
+from difflib import get_close_matches
+from typing import Any, Literal, get_args, get_origin
+
+from svc.config.instantiate import locate
+from svc.errors import UserError
+
+_SCALARS = (int, float, str, bool, type(None))
+
+
+def signature_faults(
+    node: Any, path: str = "", run_time: Mapping[str, Collection[str]] | None = None
+) -> list[str]:
+    """Everything in a tree of `_target_` nodes that a constructor would refuse.
+
+    Args:
+        node: plain tree of mappings, lists and scalars.
+        path: where the tree hangs in the configuration, for the messages.
+        run_time: by path, the arguments that are passed at the call and so need not be set.
+
+    Returns:
+        One message per unknown argument, missing argument and value of a wrong type.
+    """
+    faults: list[str] = []
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            faults += _node_faults(node, path, (run_time or {}).get(path, ()))
+        for key, child in node.items():
+            faults += signature_faults(child, f"{path}.{key}" if path else str(key), run_time)
+    elif isinstance(node, list):
+        for index, child in enumerate(node):
+            faults += signature_faults(child, f"{path}[{index}]", run_time)
+    return faults
+
+
+def _node_faults(node: Mapping[str, Any], path: str, run_time: Collection[str]) -> list[str]:
+    try:
+        target = locate(str(node["_target_"]))
+    except UserError as error:
+        return [f"{path}: {error}"]
+    try:
+        parameters = inspect.signature(target).parameters
+    except ValueError:  # built-in types do not tell
+        return []
+    hints = _type_hints(target)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    known = [
+        n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    ]
+    faults = []
+    for key, value in node.items():
+        if key in ("_target_", "_partial_", "_convert_", "_recursive_", "_args_"):
+            continue
+        if key not in known:
+            if not takes_any:
+                faults.append(
+                    f"{path}.{key} is not a setting of {node['_target_']}{_nearest(key, known)}."
+                )
+        elif key in hints and (problem := _type_problem(value, hints[key])):
+            faults.append(f"{path}.{key}={_shown(value)} {problem}.")
+    if not node.get("_partial_"):
+        required = [n for n in known if parameters[n].default is inspect.Parameter.empty]
+        faults += [
+            f"{path}.{name} is missing; {node['_target_']} needs it."
+            for name in required
+            if name not in node and name not in run_time
+        ]
+    return faults
+
+
+def _type_hints(target: Any) -> dict[str, Any]:
+    function = target.__init__ if inspect.isclass(target) else target
+    try:
+        return typing.get_type_hints(function)
+    except (NameError, TypeError):
+        return {}
+
+
+def _type_problem(value: Any, hint: Any) -> str | None:
+    """Why a plain value does not fit an annotation, or None where it fits or cannot be judged."""
+    from pydantic import TypeAdapter, ValidationError
+    from pydantic.errors import PydanticSchemaGenerationError
+
+    if not _judgeable(hint) or (isinstance(value, Mapping) and "_target_" in value):
+        return None
+    if isinstance(value, bool) and bool not in _leaves(hint) and _leaves(hint) <= {int, float}:
+        return f"must be a number, got {value}"
+    try:
+        TypeAdapter(hint).validate_python(value)
+    except ValidationError as error:
+        return f"is not valid: {error.errors()[0]['msg'].lower()}"
+    except PydanticSchemaGenerationError:
+        return None
+    return None
+
+
+def _judgeable(hint: Any) -> bool:
+    return all(leaf in _SCALARS or leaf in (int, float, str, bool) for leaf in _leaves(hint))
+
+
+def _leaves(hint: Any) -> set[Any]:
+    """The plain types that an annotation is made of."""
+    if get_origin(hint) is Literal:
+        return {type(choice) for choice in get_args(hint)}
+    if get_args(hint):
+        return set().union(*(_leaves(a) for a in get_args(hint) if a is not Ellipsis))
+    return {hint}
+
+
+def _nearest(key: str, known: list[str]) -> str:
+    close = get_close_matches(key, known, n=1)
+    return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) else repr(value)

@@ -1,0 +1,30 @@
+"""What every command does around its own work."""
+
+from pathlib import Path
+
+import pytest
+
+from svc.cli.app import quote_paths
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("input=a.wav", "input=a.wav"),
+        ("input=my song (live).wav", "input='my song (live).wav'"),
+        ("input=it's.wav", r"input='it\'s.wav'"),
+        ("input='quoted already.wav'", "input='quoted already.wav'"),
+        ("dataset.path=/stimme/größe", "dataset.path='/stimme/größe'"),
+        ("speaker=a b", "speaker=a b"),
+        ("checkpoint=a.ckpt,b.ckpt", "checkpoint=a.ckpt,b.ckpt"),
+        ("--help", "--help"),
+    ],
+)
+def test_paths_are_quoted_for_hydra(typed: str, passed: str) -> None:
+    assert quote_paths([typed]) == [passed]
+
+
+def test_a_comma_in_the_name_of_an_existing_file_is_no_sweep(tmp_path: Path) -> None:
+    song = tmp_path / "one, two.wav"
+    song.touch()
+    assert quote_paths([f"input={song}"]) == [f"input='{song}'"]
