@@ -1,0 +1,133 @@
+"""Praat's autocorrelation pitch tracker."""
+
+import numpy as np
+import parselmouth
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from svc.errors import UserError
+from svc.features.pitch.base import Pitch, PitchTracker
+
+
+class ParselmouthPitch(PitchTracker):
+    """F0 by Praat's autocorrelation method, a frame of it on every frame of the mel.
+
+    Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise
+    ratio of a sampled sound" (1993). The costs below are Praat's, under its names, and so are the
+    defaults but for `voicing_threshold`.
+
+    The analysis runs at 16 kHz. Praat's window is three periods of `f0_min_hz` (75 ms at 40 Hz), so
+    that the transforms at 44.1 kHz cost more than everything else together; on recordings of speech
+    and song the contour differs from the one at 44.1 kHz by 0.04 cents in the median.
+
+    Praat uses a thread per CPU that the process may run on; worker processes that pin themselves to
+    one CPU keep it to one.
+
+    Args:
+        f0_min_hz: lowest F0, above 0. Halving it doubles the window and the time.
+        f0_max_hz: highest F0, below half of the analysis rate.
+        voicing_threshold: strength of periodicity (0 to 1) from which a frame is voiced.
+        silence_threshold: frames whose peak is below this share of the whole recording's peak are
+            likely unvoiced.
+        octave_cost: preference for the higher of two equally good candidates, per octave.
+        octave_jump_cost: cost of a jump, per octave (at a time step of 10 ms).
+        voiced_unvoiced_cost: cost of each change between voiced and unvoiced (likewise).
+        analysis_rate_hz: audio of a higher rate is resampled to this one.
+
+    Raises:
+        UserError: a value is out of range.
+    """
+
+    def __init__(
+        self,
+        f0_min_hz: float = 40.0,
+        f0_max_hz: float = 1600.0,
+        voicing_threshold: float = 0.6,
+        silence_threshold: float = 0.03,
+        octave_cost: float = 0.01,
+        octave_jump_cost: float = 0.35,
+        voiced_unvoiced_cost: float = 0.14,
+        analysis_rate_hz: int = 16_000,
+    ) -> None:
+        if not 0 < f0_min_hz < f0_max_hz < analysis_rate_hz / 2:
+            raise UserError(
+                f"pitch.f0_min_hz={f0_min_hz:g} and pitch.f0_max_hz={f0_max_hz:g} must satisfy "
+                f"0 < min < max < {analysis_rate_hz / 2:g} (half of pitch.analysis_rate_hz)."
+            )
+        if not 0 < voicing_threshold <= 1:
+            raise UserError(
+                f"pitch.voicing_threshold={voicing_threshold} must lie above 0 and at most at 1."
+            )
+        self.f0_min_hz = f0_min_hz
+        self.f0_max_hz = f0_max_hz
+        self.analysis_rate_hz = analysis_rate_hz
+        self._costs = {
+            "voicing_threshold": voicing_threshold,
+            "silence_threshold": silence_threshold,
+            "octave_cost": octave_cost,
+            "octave_jump_cost": octave_jump_cost,
+            "voiced_unvoiced_cost": voiced_unvoiced_cost,
+        }
+
+    def track(self, audio: Tensor, sample_rate_hz: int, hop_samples: int) -> Pitch:
+        """audio [T] float32 -> contour of N = T // hop_samples frames, on the CPU.
+
+        F0 runs through unvoiced frames in a straight line over log frequency, as the ear measures
+        intervals, and is held before the first and after the last voiced frame.
+
+        Raises:
+            ValueError: audio is not one-dimensional or not finite.
+        """
+        if audio.dim() != 1:
+            raise ValueError(f"expected audio [T], got shape {tuple(audio.shape)}")
+        frames = audio.shape[0] // hop_samples
+        samples = audio[: frames * hop_samples].detach().cpu().double().numpy()
+        if not np.isfinite(samples).all():
+            raise ValueError("audio holds NaN or infinite samples")
+        if frames == 0 or samples.min() == samples.max():
+            f0_hz = np.zeros(frames)
+        else:
+            # Praat drops the mean of the whole sound; with it, the padding would be an edge.
+            samples -= samples.mean()
+            f0_hz = self._raw_f0(samples, frames, sample_rate_hz, hop_samples)
+        voiced = f0_hz > 0
+        return Pitch(
+            f0_hz=torch.from_numpy(_through_unvoiced(f0_hz, voiced)).float(),
+            voiced=torch.from_numpy(voiced),
+        )
+
+    def _raw_f0(
+        self, samples: NDArray[np.float64], frames: int, sample_rate_hz: int, hop_samples: int
+    ) -> NDArray[np.float64]:
+        """[frames], 0 where unvoiced."""
+        rate_hz = min(sample_rate_hz, self.analysis_rate_hz)
+        step_s = hop_samples / sample_rate_hz
+        samples = soxr.resample(samples, sample_rate_hz, rate_hz)
+        # Praat puts as many windows as fit, symmetrically about the middle of the sound. With half
+        # a window, less a quarter of a step, added at both ends, exactly `frames` fit and frame i
+        # is centred at (i + 1/2) * step_s, to within half a sample.
+        pad_samples = round((1.5 / self.f0_min_hz - step_s / 4) * rate_hz)
+        pad_right = round(frames * step_s * rate_hz) - samples.shape[0] + pad_samples
+        sound = parselmouth.Sound(np.pad(samples, (pad_samples, pad_right)), rate_hz)
+        pitch = sound.to_pitch_ac(
+            time_step=step_s,
+            pitch_floor=self.f0_min_hz,
+            pitch_ceiling=self.f0_max_hz,
+            **self._costs,
+        )
+        f0_hz: NDArray[np.float64] = pitch.selected_array["frequency"]
+        if f0_hz.shape[0] != frames:
+            raise RuntimeError(f"Praat returned {f0_hz.shape[0]} frames where {frames} fit")
+        # Candidates are refined after the range was searched and may leave it by a hair.
+        return np.where(f0_hz > 0, f0_hz.clip(self.f0_min_hz, self.f0_max_hz), 0.0)
+
+
+def _through_unvoiced(f0_hz: NDArray[np.float64], voiced: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """F0 interpolated over log frequency where it is not voiced; zeros if nothing is."""
+    if not voiced.any():
+        return np.zeros_like(f0_hz)
+    known = np.flatnonzero(voiced)
+    log_f0 = np.interp(np.arange(f0_hz.shape[0]), known, np.log2(f0_hz[known]))
+    return np.where(voiced, f0_hz, np.exp2(log_f0))
