@@ -1,0 +1,67 @@
+"""Multi-period and multi-scale discriminator as one."""
+
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from svc.models.period_discriminator import MultiPeriodDiscriminator
+from svc.models.scale_discriminator import MultiScaleDiscriminator
+
+
+@dataclass(frozen=True)
+class DiscriminatorOutput:
+    """What the discriminators think of a batch; one entry per period, then one per scale."""
+
+    scores: list[Tensor]
+    """[B, *] each: 1 for real, 0 for generated, at the optimum of the least-squares loss."""
+    features: list[list[Tensor]]
+    """Hidden layers of each and its scores, for feature matching. The first dimension holds the
+    batch in order, B or a multiple of it."""
+
+    def split(self, batch: int) -> tuple["DiscriminatorOutput", "DiscriminatorOutput"]:
+        """Undoes a concatenation in the batch: the first `batch` items and the rest."""
+        total = self.scores[0].shape[0]
+
+        def part(x: Tensor, start: int, stop: int) -> Tensor:
+            rows = x.shape[0] // total
+            return x[start * rows : stop * rows]
+
+        first, second = (
+            DiscriminatorOutput(
+                scores=[part(score, *span) for score in self.scores],
+                features=[[part(x, *span) for x in layers] for layers in self.features],
+            )
+            for span in ((0, batch), (batch, total))
+        )
+        return first, second
+
+
+class Discriminators(nn.Module):
+    """Judges waveforms by their periods and on several scales.
+
+    Args:
+        periods: the multi-period discriminator.
+        scales: the multi-scale discriminator; None leaves it out.
+    """
+
+    def __init__(
+        self, periods: MultiPeriodDiscriminator, scales: MultiScaleDiscriminator | None = None
+    ) -> None:
+        super().__init__()
+        self.periods = periods
+        self.scales = scales
+
+    def forward(self, audio: Tensor) -> DiscriminatorOutput:
+        """audio [B, 1, T] with T above the longest period.
+
+        Raises:
+            ValueError: not [B, 1, T].
+        """
+        if audio.ndim != 3 or audio.shape[1] != 1:
+            raise ValueError(f"audio {list(audio.shape)} must be [B, 1, T]")
+        results = self.periods(audio)
+        if self.scales is not None:
+            results = [*results, *self.scales(audio)]
+        return DiscriminatorOutput(
+            scores=[scores for scores, _ in results], features=[features for _, features in results]
+        )

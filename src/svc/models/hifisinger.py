@@ -1,0 +1,89 @@
+"""HiFiSinger: from conditioning to a waveform in one pass, with a log mel in the middle."""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svc.models.conditioner import Conditioner, Conditioning
+from svc.models.normalisation import fold_weight_norm
+from svc.models.nsf_hifigan import NsfHifiGan
+from svc.models.sine_source import Randomness
+from svc.models.wavenet import WaveNet
+
+MEL_CENTRE, MEL_SCALE = -5.5, 2.0
+"""About the mean and the spread of the log mel of singing. The projection starts here and learns in
+these units, or hundreds of the first steps go into finding the level."""
+
+
+@dataclass(frozen=True)
+class SingerOutput:
+    """A rendering and the mel that it was made from."""
+
+    audio: Tensor
+    """[B, 1, N * hop_samples] in (-1, 1)."""
+    mel: Tensor
+    """[B, M, N] natural log."""
+
+
+class HifiSinger(nn.Module):
+    """Conditioner, WaveNet backbone, mel projection and NSF-HiFiGAN decoder.
+
+    Args:
+        conditioner: inputs to a sequence.
+        backbone: takes the sequence as its input and as its condition.
+        decoder: mel and F0 to waveform.
+
+    Raises:
+        ValueError: the widths of the parts differ.
+    """
+
+    def __init__(self, conditioner: Conditioner, backbone: WaveNet, decoder: NsfHifiGan) -> None:
+        super().__init__()
+        widths = (backbone.in_channels, backbone.condition_channels)
+        if widths != (conditioner.channels, conditioner.channels):
+            raise ValueError(
+                f"backbone in_channels={widths[0]} and condition_channels={widths[1]} must both be "
+                f"the conditioner's channels={conditioner.channels}"
+            )
+        self.conditioner = conditioner
+        self.backbone = backbone
+        self.mel_projection = nn.Conv1d(backbone.out_channels, decoder.mel_bins, 1)
+        nn.init.zeros_(self.mel_projection.bias)  # type: ignore[arg-type]
+        self.decoder = decoder
+        self.receptive_frames: int = (
+            conditioner.receptive_frames + backbone.receptive_frames + decoder.receptive_frames
+        )
+        """Frames of context on each side that can influence an output frame."""
+
+    def forward(
+        self,
+        conditioning: Conditioning,
+        *,
+        source: Tensor | None = None,
+        rng: Randomness = None,
+    ) -> SingerOutput:
+        """Sings.
+
+        Args:
+            conditioning: N frames.
+            source: [B, 1, N * hop_samples] excitation instead of the decoder's sine source.
+            rng: randomness of the sine source: a generator, a seed, or None for fresh numbers.
+
+        Raises:
+            ValueError: a shape is wrong.
+        """
+        mel = self.predict_mel(conditioning)
+        audio = self.decoder(mel, conditioning.f0_hz, conditioning.voiced, source=source, rng=rng)
+        return SingerOutput(audio=audio, mel=mel)
+
+    def predict_mel(self, conditioning: Conditioning) -> Tensor:
+        """-> [B, M, N] natural-log mel, which any vocoder of the same mel can render."""
+        sequence = self.conditioner(conditioning)
+        hidden = F.leaky_relu(self.backbone(sequence, sequence), 0.1)
+        mel: Tensor = MEL_CENTRE + MEL_SCALE * self.mel_projection(hidden).float()
+        return mel
+
+    def fold_weight_norm(self) -> None:
+        """Computes the normed weights once and for all. For inference; load weights first."""
+        fold_weight_norm(self)

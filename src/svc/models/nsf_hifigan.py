@@ -1,0 +1,243 @@
+"""NSF-HiFiGAN: a HiFi-GAN generator (Kong, Kim & Bae 2020) whose upsampling stages are driven by a
+sine source (Wang, Takaki & Yamagishi 2019); the layout of the published 44.1 kHz vocoders."""
+
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svc.models.normalisation import fold_weight_norm, weight_norm
+from svc.models.sine_source import Randomness, SineSource
+
+LEAKY_SLOPE = 0.1
+# The published generators end with PyTorch's default slope.
+LAST_LEAKY_SLOPE = 0.01
+
+
+def _conv(channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> nn.Conv1d:
+    """Weight-normed convolution that keeps the length, initialised as the published generators."""
+    conv = nn.Conv1d(
+        channels_in, channels_out, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2
+    )
+    nn.init.normal_(conv.weight, 0.0, 0.01)
+    return weight_norm(conv)
+
+
+class ResidualBlock(nn.Module):
+    """Pairs of a dilated and a plain convolution, each pair with a shortcut (HiFi-GAN, type 1).
+
+    Args:
+        channels: C.
+        kernel: of every convolution, odd.
+        dilations: one pair each.
+    """
+
+    def __init__(self, channels: int, kernel: int, dilations: Sequence[int]) -> None:
+        super().__init__()
+        self.dilated = nn.ModuleList(_conv(channels, channels, kernel, d) for d in dilations)
+        self.plain = nn.ModuleList(_conv(channels, channels, kernel) for _ in dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[B, C, T] -> [B, C, T]."""
+        for dilated, plain in zip(self.dilated, self.plain, strict=True):
+            y = dilated(F.leaky_relu(x, LEAKY_SLOPE))
+            x = x + plain(F.leaky_relu_(y, LEAKY_SLOPE))
+        return x
+
+
+class UpsamplingStage(nn.Module):
+    """Transposed convolution, the source at the new rate, and the mean of parallel residual blocks.
+
+    Args:
+        channels_in: channels before; half as many come out.
+        rate: factor by which the length grows.
+        kernel: of the transposed convolution; kernel - rate must be even.
+        source_stride: samples of the source per sample of this stage.
+        resblock_kernels: one residual block each.
+        resblock_dilations: dilations of each residual block.
+    """
+
+    def __init__(
+        self,
+        channels_in: int,
+        rate: int,
+        kernel: int,
+        source_stride: int,
+        resblock_kernels: Sequence[int],
+        resblock_dilations: Sequence[Sequence[int]],
+    ) -> None:
+        super().__init__()
+        channels = channels_in // 2
+        self.upsample = nn.ConvTranspose1d(
+            channels_in, channels, kernel, rate, padding=(kernel - rate) // 2
+        )
+        nn.init.normal_(self.upsample.weight, 0.0, 0.01)
+        weight_norm(self.upsample)
+        self.source = (
+            nn.Conv1d(1, channels, 2 * source_stride, source_stride, padding=source_stride // 2)
+            if source_stride > 1
+            else nn.Conv1d(1, channels, 1)
+        )
+        self.blocks = nn.ModuleList(
+            ResidualBlock(channels, k, d)
+            for k, d in zip(resblock_kernels, resblock_dilations, strict=True)
+        )
+
+    def forward(self, x: Tensor, source: Tensor) -> Tensor:
+        """x [B, C, T], source [B, 1, T * rate * source_stride] -> [B, C / 2, T * rate]."""
+        x = self.upsample(F.leaky_relu(x, LEAKY_SLOPE)) + self.source(source)
+        return torch.stack([block(x) for block in self.blocks]).mean(0)
+
+
+class NsfHifiGan(nn.Module):
+    """Mel and F0 to waveform.
+
+    The defaults are the published 44.1 kHz generator (14.2 M parameters).
+
+    Args:
+        mel_bins: M, channels of the input.
+        initial_channels: channels before the first stage; every stage halves them.
+        upsample_rates: factor of every stage; their product is the hop.
+        upsample_kernels: kernels of the transposed convolutions; kernel - rate must be even.
+        resblock_kernels: residual blocks in parallel in every stage.
+        resblock_dilations: for each of them, its dilations.
+        harmonics: overtones of the sine source.
+        sample_rate_hz: of the waveform.
+        f0_upsampling: see `SineSource`.
+
+    Raises:
+        ValueError: the lists do not fit each other.
+    """
+
+    def __init__(
+        self,
+        *,
+        mel_bins: int = 128,
+        initial_channels: int = 512,
+        upsample_rates: Sequence[int] = (8, 8, 2, 2, 2),
+        upsample_kernels: Sequence[int] = (16, 16, 4, 4, 4),
+        resblock_kernels: Sequence[int] = (3, 7, 11),
+        resblock_dilations: Sequence[Sequence[int]] = ((1, 3, 5),) * 3,
+        harmonics: int = 8,
+        sample_rate_hz: int = 44_100,
+        f0_upsampling: Literal["masked", "zeroed"] = "masked",
+    ) -> None:
+        super().__init__()
+        _check_plan(initial_channels, upsample_rates, upsample_kernels)
+        _check_blocks(resblock_kernels, resblock_dilations)
+        self.mel_bins = mel_bins
+        self.hop_samples = math.prod(upsample_rates)
+        self.sine_source = SineSource(
+            sample_rate_hz, self.hop_samples, harmonics, f0_upsampling=f0_upsampling
+        )
+        self.input = _conv(mel_bins, initial_channels, 7)
+        self.stages = nn.ModuleList()
+        channels, source_stride = initial_channels, self.hop_samples
+        for rate, kernel in zip(upsample_rates, upsample_kernels, strict=True):
+            source_stride //= rate
+            self.stages.append(
+                UpsamplingStage(
+                    channels, rate, kernel, source_stride, resblock_kernels, resblock_dilations
+                )
+            )
+            channels //= 2
+        self.output = _conv(channels, 1, 7)
+        self.receptive_frames = _receptive_frames(
+            upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations
+        )
+        """Frames of context on each side that can influence a frame's samples."""
+
+    def forward(
+        self,
+        mel: Tensor,
+        f0_hz: Tensor,
+        voiced: Tensor,
+        *,
+        source: Tensor | None = None,
+        rng: Randomness = None,
+    ) -> Tensor:
+        """Renders a waveform.
+
+        Args:
+            mel: [B, M, N], natural log.
+            f0_hz: [B, N].
+            voiced: [B, N] bool.
+            source: [B, 1, N * hop_samples] excitation instead of the sine source; F0 is then not
+                used.
+            rng: randomness of the sine source: a generator, a seed, or None for fresh numbers.
+
+        Returns:
+            [B, 1, N * hop_samples] in (-1, 1).
+
+        Raises:
+            ValueError: a shape is wrong.
+        """
+        if mel.ndim != 3 or mel.shape[1] != self.mel_bins:
+            raise ValueError(f"mel {list(mel.shape)} must be [B, {self.mel_bins}, N]")
+        expected = (mel.shape[0], 1, mel.shape[2] * self.hop_samples)
+        if source is None:
+            source = self.sine_source(f0_hz, voiced, rng=rng)
+        if source.shape != expected:
+            raise ValueError(
+                f"the source {list(source.shape)} must be {list(expected)} for the mel "
+                f"{list(mel.shape)}; is F0 {list(f0_hz.shape)} as long as the mel?"
+            )
+        x = self.input(mel)
+        for stage in self.stages:
+            x = stage(x, source)
+        return torch.tanh(self.output(F.leaky_relu(x, LAST_LEAKY_SLOPE)))
+
+    def fold_weight_norm(self) -> None:
+        """Computes the normed weights once and for all. For inference; load weights first."""
+        fold_weight_norm(self)
+
+
+def _check_plan(initial_channels: int, rates: Sequence[int], kernels: Sequence[int]) -> None:
+    if len(rates) != len(kernels):
+        raise ValueError(
+            f"upsample_rates {list(rates)} and upsample_kernels {list(kernels)} must be equally "
+            f"long"
+        )
+    for rate, kernel in zip(rates, kernels, strict=True):
+        if kernel < rate or (kernel - rate) % 2:
+            raise ValueError(
+                f"upsample_kernels: kernel {kernel} does not fit rate {rate}; it must be at least "
+                f"the rate and differ from it by an even number"
+            )
+    if initial_channels % 2 ** len(rates):
+        raise ValueError(
+            f"initial_channels={initial_channels} must be divisible by {2 ** len(rates)}, because "
+            f"each of the {len(rates)} stages halves the channels"
+        )
+
+
+def _check_blocks(kernels: Sequence[int], dilations: Sequence[Sequence[int]]) -> None:
+    if len(kernels) != len(dilations) or not kernels:
+        raise ValueError(
+            f"resblock_kernels {list(kernels)} and resblock_dilations "
+            f"{[list(d) for d in dilations]} must be equally long and not empty"
+        )
+    if any(kernel % 2 == 0 for kernel in kernels):
+        raise ValueError(f"resblock_kernels {list(kernels)} must be odd")
+
+
+def _receptive_frames(
+    rates: Sequence[int],
+    kernels: Sequence[int],
+    resblock_kernels: Sequence[int],
+    resblock_dilations: Sequence[Sequence[int]],
+) -> int:
+    """Walks from a sample of the output back to the mel, counting reach at every stage's rate."""
+    blocks = max(
+        sum(kernel // 2 * (dilation + 1) for dilation in dilations)
+        for kernel, dilations in zip(resblock_kernels, resblock_dilations, strict=True)
+    )
+    output_reach = input_reach = 3
+    reach = output_reach
+    for rate, kernel in zip(reversed(rates), reversed(kernels), strict=True):
+        reach = math.ceil((reach + blocks + (kernel + rate) // 2) / rate)
+    # F0 is interpolated between neighbouring frames, but the mel's reach is always longer.
+    return reach + input_reach

@@ -1,0 +1,79 @@
+"""Multi-period discriminator of HiFi-GAN (Kong, Kim & Bae 2020, section 2.3)."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from svc.models.normalisation import weight_norm
+
+LEAKY_SLOPE = 0.1
+
+
+class PeriodDiscriminator(nn.Module):
+    """Judges the p interleaved signals that remain when every p-th sample is taken.
+
+    Args:
+        period: p in samples.
+        channels: of the hidden layers, one each.
+        kernel: of the hidden layers, odd.
+        stride: of all hidden layers but the last.
+    """
+
+    def __init__(
+        self, period: int, channels: Sequence[int], kernel: int = 5, stride: int = 3
+    ) -> None:
+        super().__init__()
+        self.period = period
+        widths = [1, *channels]
+        strides = [*[stride] * (len(channels) - 1), 1]
+        self.layers = nn.ModuleList(
+            weight_norm(nn.Conv1d(c_in, c_out, kernel, s, padding=kernel // 2))
+            for c_in, c_out, s in zip(widths, channels, strides, strict=False)
+        )
+        self.output = weight_norm(nn.Conv1d(widths[-1], 1, 3, padding=1))
+
+    def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """audio [B, 1, T], T > p -> scores [B, p * T'] and the layers' features.
+
+        The signals are independent of each other, so that they lie in the batch: features are
+        [B * p, C, T'].
+        """
+        batch, _, samples = audio.shape
+        missing = -samples % self.period
+        x = F.pad(audio, (0, missing), mode="reflect")
+        x = x.view(batch, -1, self.period).transpose(1, 2).reshape(batch * self.period, 1, -1)
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu_(layer(x), LEAKY_SLOPE)
+            features.append(x)
+        x = self.output(x)
+        features.append(x)
+        return x.reshape(batch, -1), features
+
+
+class MultiPeriodDiscriminator(nn.Module):
+    """Period discriminators side by side; prime periods overlap the least.
+
+    Args:
+        periods: in samples.
+        channels: of the hidden layers of each. The defaults make 8.2 M parameters per period.
+        kernel: of the hidden layers.
+        stride: of all hidden layers but the last.
+    """
+
+    def __init__(
+        self,
+        periods: Sequence[int] = (2, 3, 5, 7, 11),
+        channels: Sequence[int] = (32, 128, 512, 1024, 1024),
+        kernel: int = 5,
+        stride: int = 3,
+    ) -> None:
+        super().__init__()
+        self.periods = nn.ModuleList(
+            PeriodDiscriminator(period, channels, kernel, stride) for period in periods
+        )
+
+    def forward(self, audio: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
+        """audio [B, 1, T] -> scores and features of every period."""
+        return [discriminator(audio) for discriminator in self.periods]

@@ -1,0 +1,119 @@
+"""Sine source of the neural source-filter model (Wang, Takaki & Yamagishi 2019)."""
+
+import math
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Randomness = torch.Generator | int | None
+"""A generator, a seed, or None for fresh random numbers."""
+
+
+class SineSource(nn.Module):
+    """Turns an F0 contour into an excitation: harmonics where voiced, noise where not.
+
+    The fundamental and its overtones, each with its own random initial phase, are mixed by a
+    learned linear layer and tanh. The phase is accumulated in float64, so that 30 minutes do not
+    drift, and everything runs in float32 or better also under autocast.
+
+    Args:
+        sample_rate_hz: rate of the excitation.
+        hop_samples: samples per frame of F0.
+        harmonics: overtones above the fundamental.
+        amplitude: of each sine; unvoiced noise has a third of it as its standard deviation.
+        voiced_noise_std: standard deviation of the noise added to voiced samples.
+        f0_upsampling: how frames become samples. "masked" interpolates F0 through unvoiced frames
+            and switches by the voiced mask of the frame. "zeroed" is the rule of the published
+            vocoders: F0 is set to zero where unvoiced and then interpolated, so that it ramps
+            to zero over half a frame on each side of a border.
+    """
+
+    def __init__(
+        self,
+        sample_rate_hz: int = 44_100,
+        hop_samples: int = 512,
+        harmonics: int = 8,
+        *,
+        amplitude: float = 0.1,
+        voiced_noise_std: float = 0.003,
+        f0_upsampling: Literal["masked", "zeroed"] = "masked",
+    ) -> None:
+        super().__init__()
+        if f0_upsampling not in ("masked", "zeroed"):
+            raise ValueError(f"f0_upsampling={f0_upsampling!r} must be 'masked' or 'zeroed'")
+        self.sample_rate_hz = sample_rate_hz
+        self.hop_samples = hop_samples
+        self.sines = harmonics + 1
+        self.amplitude = amplitude
+        self.voiced_noise_std = voiced_noise_std
+        self.f0_upsampling = f0_upsampling
+        self.mix = nn.Linear(self.sines, 1)
+
+    def forward(self, f0_hz: Tensor, voiced: Tensor, *, rng: Randomness = None) -> Tensor:
+        """f0_hz [B, N] and voiced [B, N] bool -> excitation [B, 1, N * hop_samples] in (-1, 1).
+
+        Raises:
+            ValueError: the shapes differ or are not [B, N].
+        """
+        if f0_hz.ndim != 2 or voiced.shape != f0_hz.shape:
+            raise ValueError(
+                f"f0_hz {list(f0_hz.shape)} and voiced {list(voiced.shape)} must both be [B, N]"
+            )
+        initial_phase, noise = self.draw(f0_hz, rng)
+        f0_samples_hz, voiced_samples = self.upsample(f0_hz, voiced)
+        return self.excite(f0_samples_hz, voiced_samples, initial_phase, noise)
+
+    def draw(self, f0_hz: Tensor, rng: Randomness = None) -> tuple[Tensor, Tensor]:
+        """Initial phases [B, sines] in cycles (0 for the fundamental) and standard normal noise
+        [B, sines, T] for f0_hz [B, N], on its device. The same numbers for the same seed."""
+        if isinstance(rng, int):
+            rng = torch.Generator(f0_hz.device).manual_seed(rng)
+        device = f0_hz.device if rng is None else rng.device
+        batch, frames = f0_hz.shape
+        initial_phase = torch.rand(batch, self.sines, generator=rng, device=device)
+        initial_phase[:, 0] = 0
+        noise = torch.randn(
+            (batch, self.sines, frames * self.hop_samples), generator=rng, device=device
+        )
+        return initial_phase.to(f0_hz.device), noise.to(f0_hz.device)
+
+    def upsample(self, f0_hz: Tensor, voiced: Tensor) -> tuple[Tensor, Tensor]:
+        """f0_hz, voiced [B, N] -> F0 [B, T] float32 and voiced [B, T] bool at every sample."""
+        f0_hz = f0_hz.float()
+        if self.f0_upsampling == "zeroed":
+            f0_hz = f0_hz * voiced
+        samples = f0_hz.shape[-1] * self.hop_samples
+        f0_samples_hz = F.interpolate(f0_hz[:, None], size=samples, mode="linear")[:, 0]
+        if self.f0_upsampling == "zeroed":
+            return f0_samples_hz, f0_samples_hz > 0
+        return f0_samples_hz, voiced.bool().repeat_interleave(self.hop_samples, dim=-1)
+
+    def excite(
+        self, f0_samples_hz: Tensor, voiced_samples: Tensor, initial_phase: Tensor, noise: Tensor
+    ) -> Tensor:
+        """The excitation for given random numbers.
+
+        Args:
+            f0_samples_hz: [B, T].
+            voiced_samples: [B, T] bool.
+            initial_phase: [B, sines] in cycles.
+            noise: [B, sines, T] standard normal.
+
+        Returns:
+            [B, 1, T] float32 in (-1, 1).
+        """
+        with torch.autocast(f0_samples_hz.device.type, enabled=False):
+            cycles = torch.cumsum(f0_samples_hz.double() / self.sample_rate_hz, dim=-1)
+            phase = (2 * math.pi) * cycles.frac().float()[:, None]
+            order = torch.arange(1, self.sines + 1, dtype=phase.dtype, device=phase.device)
+            offset = (2 * math.pi) * initial_phase.float()[:, :, None]
+            # The mixture is linear: mixing first leaves one channel to be masked and scaled.
+            weight = self.mix.weight.float()
+            sine = weight @ torch.sin(phase * order[:, None] + offset)
+            noise = weight @ noise.float()
+            mask = voiced_samples[:, None]
+            noise_std = torch.where(mask, self.voiced_noise_std, self.amplitude / 3)
+            mixture = self.amplitude * mask * sine + noise_std * noise
+            return torch.tanh(mixture + self.mix.bias.float())

@@ -1,0 +1,144 @@
+"""The discriminators against the published ones, and what they promise to the losses."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from svc.models.discriminators import DiscriminatorOutput, Discriminators
+from svc.models.period_discriminator import MultiPeriodDiscriminator
+from svc.models.scale_discriminator import MultiScaleDiscriminator
+
+
+def recipe_weights(golden: dict, kind: str) -> dict[str, Tensor]:
+    """The weights by the rule that comes with the golden data."""
+    weights = {}
+    for index, (name, shape, total) in enumerate(
+        entry[:3] for entry in golden[kind]["names_shapes_sum"]
+    ):
+        rng = torch.Generator().manual_seed(golden["base_seed"][kind] + index)
+        x = torch.randn(shape, generator=rng)
+        if name.endswith("weight_u") or (name.endswith("weight_v") and len(shape) == 1):
+            weights[name] = golden["msd_spectral_uv"][name]
+            continue
+        if name.endswith("weight_g"):
+            weights[name] = 0.5 + 0.25 * x.abs()
+        else:
+            weights[name] = x * (0.02 if name.endswith("bias") else 0.05)
+        assert weights[name].double().sum().item() == pytest.approx(total, abs=1e-3)
+    return weights
+
+
+def from_published(weights: dict[str, Tensor], template: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of the published state dict to ours; (k, 1) kernels lose their second dimension."""
+    renamed = {}
+    for name, tensor in weights.items():
+        new = name.removeprefix("discriminators.")
+        new = new.replace("convs.", "layers.").replace("conv_post", "output")
+        new = new.replace("weight_orig", "parametrizations.weight.original")
+        new = new.replace("weight_g", "parametrizations.weight.original0")
+        if new.endswith("weight_v") and tensor.ndim == 1:
+            new = new.replace("weight_v", "parametrizations.weight.0._v")
+        new = new.replace("weight_v", "parametrizations.weight.original1")
+        new = new.replace("weight_u", "parametrizations.weight.0._u")
+        renamed[new] = tensor.reshape(template[new].shape)
+    return renamed
+
+
+@pytest.fixture(scope="module")
+def golden(shared: Path) -> dict:
+    return torch.load(shared / "golden" / "discriminators_recipe.pt", weights_only=True)
+
+
+def load(module: nn.Module, inner: nn.ModuleList, golden: dict, kind: str) -> None:
+    inner.load_state_dict(from_published(recipe_weights(golden, kind), inner.state_dict()))
+    module.eval()
+
+
+def check_against(golden: dict, kind: str, module: nn.Module) -> None:
+    real, fake = module(golden["y"]), module(golden["y_hat"])
+    expected = golden[kind]
+    for results, scores in ((real, expected["scores_real"]), (fake, expected["scores_fake"])):
+        for (score, _), wanted in zip(results, scores, strict=True):
+            # A period discriminator orders its scores by phase first.
+            torch.testing.assert_close(
+                score.sort().values, wanted.sort().values, atol=1e-5, rtol=1e-4
+            )
+    for (_, features), wanted_features in zip(real, expected["fmap_real_mean_std"], strict=True):
+        for feature, (mean, std, shape) in zip(features, wanted_features, strict=True):
+            assert feature.numel() == torch.Size(shape).numel()
+            assert feature.mean().item() == pytest.approx(mean, abs=1e-5)
+            assert feature.std().item() == pytest.approx(std, abs=1e-5)
+    feature_loss = sum(
+        2 * (a - b).abs().mean()
+        for (_, first), (_, second) in zip(real, fake, strict=True)
+        for a, b in zip(first, second, strict=True)
+    )
+    assert float(feature_loss) == pytest.approx(expected["feature_loss"], rel=1e-4)
+
+
+@torch.inference_mode()
+def test_period_discriminator_is_as_published(golden: dict) -> None:
+    module = MultiPeriodDiscriminator(golden["periods"])
+    load(module, module.periods, golden, "mpd")
+    check_against(golden, "mpd", module)
+
+
+@torch.inference_mode()
+def test_scale_discriminator_is_as_published(golden: dict) -> None:
+    module = MultiScaleDiscriminator()
+    load(module, module.scales, golden, "msd")
+    check_against(golden, "msd", module)
+
+
+def test_published_size() -> None:
+    with torch.device("meta"):
+        discriminators = Discriminators(
+            MultiPeriodDiscriminator((3, 5, 7, 11, 17, 23, 37)), MultiScaleDiscriminator()
+        )
+    assert sum(p.numel() for p in discriminators.parameters()) == pytest.approx(87e6, rel=0.01)
+
+
+def tiny() -> Discriminators:
+    torch.manual_seed(0)
+    return Discriminators(
+        MultiPeriodDiscriminator((2, 3), channels=(4, 8, 8)),
+        MultiScaleDiscriminator(scales=2, width=1 / 32),
+    )
+
+
+def random_audio(batch: int, samples: int = 1000) -> Tensor:
+    return torch.randn(batch, 1, samples, generator=torch.Generator().manual_seed(batch))
+
+
+def test_concatenated_batches_split_into_what_they_were() -> None:
+    discriminators = tiny().eval()
+    real, fake = random_audio(3), random_audio(2)
+    both = discriminators(torch.cat([real, fake])).split(3)
+    for output, alone in zip(both, (discriminators(real), discriminators(fake)), strict=True):
+        assert len(output.scores) == 4
+        for a, b in zip(flat(output), flat(alone), strict=True):
+            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
+
+
+def flat(output: DiscriminatorOutput) -> list[Tensor]:
+    return [*output.scores, *(x for features in output.features for x in features)]
+
+
+def test_every_parameter_and_the_audio_get_gradients() -> None:
+    discriminators = tiny()
+    audio = random_audio(2).requires_grad_()
+    output = discriminators(audio)
+    sum(x.square().mean() for x in flat(output)).backward()  # type: ignore[union-attr]
+    assert audio.grad.abs().min() > 0  # type: ignore[union-attr]
+    for name, parameter in discriminators.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_refuses_what_it_cannot_do() -> None:
+    with pytest.raises(ValueError, match=r"\[2, 1000\] must be \[B, 1, T\]"):
+        tiny()(random_audio(2)[:, 0])
+    with pytest.raises(ValueError, match="use a power of two"):
+        MultiScaleDiscriminator(width=0.3)

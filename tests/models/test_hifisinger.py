@@ -1,0 +1,97 @@
+"""HiFiSinger as a whole: size, shapes, reach, and that it can learn."""
+
+import torch
+
+from svc.models.conditioner import Conditioner, Conditioning
+from svc.models.hifisinger import HifiSinger
+from svc.models.nsf_hifigan import NsfHifiGan
+from svc.models.wavenet import WaveNet
+
+
+def conditioning(batch: int, frames: int, seed: int = 0) -> Conditioning:
+    rng = torch.Generator().manual_seed(seed)
+    return Conditioning(
+        content=torch.randn(batch, 5, frames, generator=rng),
+        f0_hz=100 + 300 * torch.rand(batch, frames, generator=rng),
+        voiced=torch.rand(batch, frames, generator=rng) > 0.4,
+        energy=torch.rand(batch, frames, generator=rng),
+        speaker=torch.arange(batch) % 2,
+        key_shift_semitones=torch.zeros(batch),
+    )
+
+
+def tiny() -> HifiSinger:
+    torch.manual_seed(0)
+    return HifiSinger(
+        Conditioner(content_channels=5, speakers=2, channels=8),
+        WaveNet(8, 8, 8, 2, 2, out_channels=8),
+        NsfHifiGan(
+            mel_bins=10,
+            initial_channels=16,
+            upsample_rates=(8, 4),
+            upsample_kernels=(16, 8),
+            resblock_kernels=(3,),
+            resblock_dilations=((1, 3),),
+        ),
+    )
+
+
+def test_default_size_is_fifteen_million() -> None:
+    singer = HifiSinger(
+        Conditioner(content_channels=256, speakers=10, channels=128),
+        WaveNet(128, 128, 128, 8, 4, out_channels=128),
+        NsfHifiGan(),
+    )
+    parameters = sum(p.numel() for p in singer.parameters())
+    assert abs(parameters - 15e6) < 1.5e6
+
+
+@torch.inference_mode()
+def test_audio_is_the_decoder_on_the_predicted_mel() -> None:
+    singer, inputs = tiny().eval(), conditioning(2, 6)
+    output = singer(inputs, rng=3)
+    assert output.audio.shape == (2, 1, 6 * 32)
+    assert output.mel.shape == (2, 10, 6)
+    assert torch.equal(output.mel, singer.predict_mel(inputs))
+    again = singer.decoder(output.mel, inputs.f0_hz, inputs.voiced, rng=3)
+    assert torch.equal(output.audio, again)
+    assert -8 < output.mel.mean() < -3
+
+
+@torch.inference_mode()
+def test_a_crop_with_its_context_sings_the_same() -> None:
+    singer = tiny().eval()
+    reach = singer.receptive_frames
+    inputs = conditioning(1, 3 * reach + 4)
+    source = 0.1 * torch.randn(1, 1, inputs.frames * 32)
+    whole = singer(inputs, source=source).audio
+    start, stop = reach // 2, 3 * reach
+    crop = singer(inputs.crop(start, stop), source=source[..., start * 32 : stop * 32]).audio
+    inner = slice((start + reach) * 32, (stop - reach) * 32)
+    torch.testing.assert_close(
+        crop[..., reach * 32 : -reach * 32], whole[..., inner], atol=1e-6, rtol=0
+    )
+
+
+def test_every_parameter_learns_from_audio_and_mel() -> None:
+    singer, inputs = tiny(), conditioning(2, 6)
+    inputs.key_shift_semitones.fill_(2.0)
+    output = singer(inputs, rng=0)
+    (output.audio.square().mean() + output.mel.square().mean()).backward()
+    for name, parameter in singer.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+
+
+def test_learns_a_mel_within_a_few_steps() -> None:
+    singer, inputs = tiny(), conditioning(2, 12)
+    target = -5.0 + 2.0 * torch.sin(torch.arange(10.0))[None, :, None] + inputs.content[:, :1]
+    optimizer = torch.optim.AdamW(singer.parameters(), lr=5e-3)
+    losses = []
+    for _ in range(80):
+        loss = (singer.predict_mel(inputs) - target).abs().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.3 * losses[0]
