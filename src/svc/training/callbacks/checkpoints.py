@@ -1,0 +1,96 @@
+"""The last and the best checkpoint, and no others."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+from svc.checkpoints.atomic_io import replace_file
+from svc.training.callbacks.validation_schedule import validation_follows
+
+LAST_NAME = "last.ckpt"
+BEST_NAME = "best.ckpt"
+
+
+class LastAndBestCheckpoints(Checkpoint):
+    """Keeps `last.ckpt`, and `best.ckpt` by a validation metric.
+
+    Both are written after validation; the last one also every so many updates and at the end, for
+    runs that validate seldom or not at all. Each file is whole at any moment.
+
+    Args:
+        folder: made where it is missing.
+        monitor: metric of the best checkpoint, smaller is better; a NaN is never the best.
+        every_steps: generator updates between writings of the last checkpoint.
+    """
+
+    def __init__(
+        self, folder: str | Path, *, monitor: str = "valid_loss", every_steps: int = 1000
+    ) -> None:
+        super().__init__()
+        self.folder = Path(folder)
+        self.monitor = monitor
+        self.every_steps = every_steps
+        self.best_score = math.inf
+        self.saved_step = -1
+
+    @property
+    def last_path(self) -> Path:
+        """Where the last checkpoint lies."""
+        return self.folder / LAST_NAME
+
+    @property
+    def best_path(self) -> Path:
+        """Where the best checkpoint lies."""
+        return self.folder / BEST_NAME
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """A run that is resumed into another folder has no best checkpoint yet."""
+        if not self.best_path.is_file():
+            self.best_score = math.inf
+
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+        """Write the last checkpoint where it is due and no validation will do so."""
+        step = trainer.global_step
+        due = step % self.every_steps == 0 or step == trainer.max_steps
+        if due and step != self.saved_step and not validation_follows(trainer):
+            self._save(trainer, self.last_path)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the last checkpoint, which may be the best as well."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        score = float(trainer.callback_metrics.get(self.monitor, math.nan))
+        if not score < self.best_score:
+            self._save(trainer, self.last_path)
+            return
+        self.best_score = score
+        # First the best: killed between the two, the older last one validates and saves again.
+        self._save(trainer, self.best_path)
+        if trainer.is_global_zero:
+            replace_file(self.last_path, lambda path: _link_or_copy(self.best_path, path))
+
+    def _save(self, trainer: Trainer, path: Path) -> None:
+        self.saved_step = trainer.global_step
+        trainer.save_checkpoint(path)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far."""
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.best_score = float(state_dict["best_score"])
+
+
+def _link_or_copy(source: Path, destination: Path) -> None:
+    """Give the same bytes a second name, or copy them where the file system has no hard links."""
+    destination.unlink(missing_ok=True)
+    try:
+        os.link(source, destination)
+    except OSError:
+        shutil.copyfile(source, destination)

@@ -1,0 +1,68 @@
+"""What the devices of this machine can do, as far as training is concerned."""
+
+import torch
+
+BF16_CAPABILITY = (8, 0)
+"""Compute capability from which CUDA devices have bf16 matrix units (Ampere)."""
+
+TENSOR_CORE_FP16_CAPABILITY = (7, 5)
+"""Turing. Volta (7.0) has fp16 matrix units as well, but is served by its own trainer."""
+
+
+def choose_trainer() -> str:
+    """The name of the trainer option that suits this machine best, for `trainer=auto`.
+
+    Several CUDA devices: ddp_bf16 where all have bf16 units, else ddp_fp16. One: a100_bf16,
+    t4_fp16 or v100_fp16 by its compute capability. None: cpu_bf16 where the CPU has bf16 units,
+    else cpu. A CUDA device too old for fp16 matrix units trains in cpu's stead only if asked to.
+    """
+    if torch.cuda.is_available():
+        capabilities = [
+            torch.cuda.get_device_capability(index) for index in range(torch.cuda.device_count())
+        ]
+        slowest = min(capabilities)
+        if len(capabilities) > 1 and slowest >= (7, 0):
+            return "ddp_bf16" if slowest >= BF16_CAPABILITY else "ddp_fp16"
+        if capabilities[0] >= BF16_CAPABILITY:
+            return "a100_bf16"
+        if capabilities[0] >= TENSOR_CORE_FP16_CAPABILITY:
+            return "t4_fp16"
+        if capabilities[0] >= (7, 0):
+            return "v100_fp16"
+    return "cpu_bf16" if cpu_has_bf16_units() else "cpu"
+
+
+def supports(accelerator: str, devices: int | str, precision: str) -> str | None:
+    """Why this machine cannot train like this, in words, or None if it can.
+
+    Args:
+        accelerator: Lightning's name: "cpu", "gpu", "cuda" or "auto".
+        devices: how many, or "auto".
+        precision: "32-true", "bf16-mixed" or "16-mixed".
+    """
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+        if precision == "16-mixed":
+            return "fp16 is for GPUs: CPUs compute it more slowly than fp32"
+        return None
+    if not torch.cuda.is_available():
+        return "this machine has no CUDA device that PyTorch can use"
+    present = torch.cuda.device_count()
+    wanted = present if devices in ("auto", -1, "-1") else int(devices)
+    if wanted > present:
+        return f"it wants {wanted} CUDA devices and this machine has {present}"
+    if precision == "bf16-mixed":
+        for index in range(wanted):
+            capability = torch.cuda.get_device_capability(index)
+            if capability < BF16_CAPABILITY:
+                name = torch.cuda.get_device_name(index)
+                return (
+                    f"bf16 needs compute capability {BF16_CAPABILITY[0]}.{BF16_CAPABILITY[1]} and "
+                    f"{name} has {capability[0]}.{capability[1]}"
+                )
+    return None
+
+
+def cpu_has_bf16_units() -> bool:
+    """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX), as PyTorch sees it."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, probe, bool)() for probe in probes)

@@ -1,0 +1,26 @@
+"""From a batch to what the model and the losses take."""
+
+from torch import Tensor
+
+from svc.audio.spec import AudioSpec
+from svc.data.batch import Batch
+from svc.models.conditioner import Conditioning
+from svc.training.losses.mel import frame_mask
+
+
+def conditioning_of(batch: Batch) -> Conditioning:
+    """The model's inputs in a batch; content turns from [B, N, C] to [B, C, N]."""
+    return Conditioning(
+        content=batch.content.transpose(1, 2),
+        f0_hz=batch.f0_hz,
+        voiced=batch.voiced,
+        energy=batch.energy,
+        speaker=batch.speaker,
+        key_shift_semitones=batch.key_shift_semitones,
+    )
+
+
+def sample_mask(batch: Batch, audio: AudioSpec) -> Tensor:
+    """[B, 1, T] fp32: 1 where a sample is real, 0 where it is padding."""
+    mask = frame_mask(batch.lengths_frames, batch.content.shape[1])
+    return mask.repeat_interleave(audio.hop_samples, dim=1)[:, None]

@@ -1,0 +1,74 @@
+"""One optimiser step of one of several networks: scale, unscale, clip, check, step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.amp.grad_scaler import GradScaler
+
+
+@dataclass(frozen=True)
+class UpdateResult:
+    """What became of an update."""
+
+    applied: bool
+    """False where the loss or a gradient was NaN or infinite; the weights are then untouched."""
+    gradient_norm: Tensor
+    """Scalar, Euclidean norm of all gradients before clipping, without the loss scale."""
+
+
+class NetworkUpdate:
+    """Everything that a network needs besides its loss in order to learn.
+
+    Args:
+        parameters: of the network.
+        clip_norm: largest Euclidean norm of all gradients together; larger ones are shrunk to it.
+        device_type: "cpu" or "cuda".
+        scale_loss: True under fp16, whose small gradients would otherwise vanish.
+    """
+
+    def __init__(
+        self,
+        parameters: Sequence[nn.Parameter],
+        clip_norm: float,
+        device_type: str,
+        scale_loss: bool,
+    ) -> None:
+        self.parameters = list(parameters)
+        self.clip_norm = clip_norm
+        self.scaler = GradScaler(device_type, enabled=scale_loss)
+
+    def scale(self, loss: Tensor) -> Tensor:
+        """`loss` times the present loss scale (1 without loss scaling), to call backward on."""
+        return self.scaler.scale(loss)
+
+    def apply(
+        self,
+        loss: Tensor,
+        optimizer: torch.optim.Optimizer,
+        step: Callable[[], Any],
+        everywhere: Callable[[bool], bool],
+    ) -> UpdateResult:
+        """Clip the gradients that lie in the parameters, step if all is finite, and clear them.
+
+        Reading whether all is finite waits for the device; this is the only place in a training
+        step that does.
+
+        Args:
+            loss: scalar, unscaled; only looked at.
+            optimizer: owner of the parameters' state.
+            step: performs the optimiser's step; a parameter because Lightning counts the steps
+                that are made through its own wrapper.
+            everywhere: whether a decision holds on all processes of a distributed run.
+        """
+        self.scaler.unscale_(optimizer)
+        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        finite = bool(torch.isfinite(norm) & torch.isfinite(loss.detach()))
+        applied = everywhere(finite)
+        if applied:
+            step()
+        self.scaler.update()
+        optimizer.zero_grad(set_to_none=True)
+        return UpdateResult(applied, norm)

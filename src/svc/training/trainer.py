@@ -1,0 +1,95 @@
+"""The Lightning Trainer as our modules need it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+
+from svc.checkpoints.atomic_io import AtomicCheckpointIO
+from svc.training.callbacks.validation_schedule import NEVER, ValidationSchedule
+from svc.training.precision import TrainingPrecision, precision_plugin
+
+
+def build_trainer(
+    *,
+    run_dir: str | Path,
+    accelerator: Literal["cpu", "gpu", "auto"] = "auto",
+    devices: int | Literal["auto"] = 1,
+    num_nodes: int = 1,
+    strategy: str = "auto",
+    precision: TrainingPrecision = "32-true",
+    max_steps: int = 100_000,
+    validate_every_steps: int = 1000,
+    log_every_steps: int = 50,
+    limit_val_batches: int | float = 1.0,
+    benchmark: bool = False,
+    deterministic: bool = False,
+    detect_anomaly: bool = False,
+    callbacks: Sequence[Callback] = (),
+    loggers: Sequence[Logger] = (),
+) -> Trainer:
+    """A Trainer whose steps and intervals are generator updates.
+
+    What is fixed here belongs together: our modules optimise by hand, clip by themselves and scale
+    their losses; validation runs by updates, not by batches; the data module splits the work of a
+    distributed run; checkpoints are written in one go.
+
+    Args:
+        run_dir: folder of the run.
+        accelerator: kind of device.
+        devices: how many of them.
+        num_nodes: machines in a distributed run.
+        strategy: Lightning's name; a distributed adversarial run needs
+            "ddp_find_unused_parameters_true", because each update leaves the other network alone.
+        precision: of the autocast regions; weights are always fp32.
+        max_steps: generator updates; -1 for no limit.
+        validate_every_steps: updates between validations; an epoch where that is shorter.
+        log_every_steps: updates between lines of metrics; each waits for the device.
+        limit_val_batches: batches per validation, or the share of them.
+        benchmark: let cuDNN measure which algorithm is fastest for each shape.
+        deterministic: refuse operations whose result may vary from run to run.
+        detect_anomaly: name the operation in which a NaN arises; slow.
+        callbacks: besides the schedule of validation.
+        loggers: where metrics go.
+    """
+    on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    plugin = precision_plugin(precision, "cuda" if on_gpu else "cpu")
+    return Trainer(
+        default_root_dir=run_dir,
+        accelerator=accelerator,
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy=strategy,
+        plugins=[plugin, AtomicCheckpointIO()],
+        max_steps=max_steps,
+        max_epochs=-1,
+        val_check_interval=NEVER,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        limit_val_batches=limit_val_batches,
+        log_every_n_steps=log_every_steps,
+        use_distributed_sampler=False,
+        benchmark=benchmark,
+        deterministic=deterministic,
+        detect_anomaly=detect_anomaly,
+        callbacks=[ValidationSchedule(validate_every_steps), *callbacks],
+        logger=list(loggers) or False,
+        enable_checkpointing=any(_writes_checkpoints(callback) for callback in callbacks),
+        enable_progress_bar=any(_shows_progress(callback) for callback in callbacks),
+        enable_model_summary=False,
+    )
+
+
+def _writes_checkpoints(callback: Callback) -> bool:
+    from lightning.pytorch.callbacks import Checkpoint
+
+    return isinstance(callback, Checkpoint)
+
+
+def _shows_progress(callback: Callback) -> bool:
+    from lightning.pytorch.callbacks import ProgressBar
+
+    return isinstance(callback, ProgressBar)
