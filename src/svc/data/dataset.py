@@ -1,0 +1,68 @@
+"""Training and validation crops as torch datasets that give whole batches."""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+from torch.utils.data import Dataset
+
+from svc.data.batch import Batch
+from svc.data.crop_reader import CropReader
+from svc.data.sampling import Crop, CropDraw
+
+
+class CropDataset(Dataset[Batch]):
+    """Random crops: sample k is the same crop in every run of the same seed.
+
+    Args:
+        reader: reads crops of the slices that `draw` draws from.
+        draw: which crop a sample is.
+        samples: length of an epoch, in samples.
+    """
+
+    def __init__(self, reader: CropReader, draw: CropDraw, samples: int) -> None:
+        self._reader = reader
+        self._draw = draw
+        self._samples = samples
+
+    def __len__(self) -> int:
+        return self._samples
+
+    def __getitem__(self, sample: int) -> Batch:
+        """The sample as a batch of one. Numbers go on beyond the length, into later epochs."""
+        return self.__getitems__([sample])
+
+    def __getitems__(self, samples: Sequence[int]) -> Batch:
+        """Several samples as one batch, which saves collating them (the loader calls this)."""
+        first, count = samples[0], len(samples)
+        if list(samples) == list(range(first, first + count)):
+            return self._reader.read(self._draw.crops(first, count))
+        return self._reader.read([self._draw.crops(sample, 1)[0] for sample in samples])
+
+
+class FixedCrops(Dataset[Batch]):
+    """The same crops in the same order every time, for validation.
+
+    Args:
+        reader: reads the crops.
+        crops: what to read.
+    """
+
+    def __init__(self, reader: CropReader, crops: Sequence[Crop]) -> None:
+        self._reader = reader
+        self._crops = list(crops)
+
+    def __len__(self) -> int:
+        return len(self._crops)
+
+    def __getitem__(self, index: int) -> Batch:
+        """One crop as a batch of one."""
+        return self._reader.read([self._crops[index]])
+
+    def __getitems__(self, indices: Sequence[int]) -> Batch:
+        """Several crops as one batch, padded at the end to the longest of them."""
+        return self._reader.read([self._crops[index] for index in indices])
+
+
+def already_batched(batch: Any) -> Batch:
+    """Collate function for these datasets, which give batches themselves."""
+    return cast(Batch, batch)

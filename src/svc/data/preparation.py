@@ -1,0 +1,250 @@
+"""Recordings -> feature store: in parallel, resumable, and telling of every file that fails."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from svc.audio.io import probe
+from svc.audio.spec import AudioSpec
+from svc.data.extraction import Job, Recipe, RecordingExtractor
+from svc.data.report import PreparationReport, SkippedFile, report_speakers
+from svc.data.settings import PartFactory
+from svc.data.sources import Recording, RecordingSource
+from svc.data.splitting import split_slices
+from svc.data.store import Feature, StoreMeta
+from svc.data.store_writer import SourceRecord, StoreWriter, sha256_of
+from svc.data.workers import Outcome, available_cores, extract_all, reason_of
+from svc.errors import UserError, UserErrors
+from svc.features.content.base import ContentEncoder
+from svc.features.energy.base import EnergyExtractor
+from svc.features.pitch.base import PitchTracker
+
+
+def prepare(
+    source: RecordingSource,
+    folder: str | Path,
+    *,
+    spec: AudioSpec,
+    content: PartFactory[ContentEncoder],
+    pitch: PartFactory[PitchTracker],
+    energy: PartFactory[EnergyExtractor],
+    slicing: Mapping[str, Any] | None = None,
+    store_mel: bool = False,
+    workers: int | None = None,
+    valid_fraction: float = 0.05,
+    valid_files: int | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> PreparationReport:
+    """Bring a feature store up to date with a source and settings.
+
+    What is there already and still right is left alone: a run that was killed goes on where it was,
+    and the folder ends up the same to the byte as if it had not been. A changed recording is
+    extracted anew; changed settings extract just the features that they touch; recordings that are
+    gone from the source leave the store. A recording that cannot be used is skipped and reported.
+
+    Args:
+        source: where recordings come from.
+        folder: the store; made where it is missing.
+        spec: framing, and mel range where mels are stored.
+        content, pitch, energy: classes of the extractors, or `functools.partial` of them.
+        slicing: arguments of `svc.audio.slicing.slice_at_silences` that are not at their default.
+        store_mel: store mels too (1.3 MB per minute), which saves computing them in training.
+        workers: processes that extract, each on one core; None uses every core, or none where the
+            work is too short to be worth starting them.
+        valid_fraction: share of each speaker's recordings that is held out for validation.
+        valid_files: number of recordings per speaker to hold out instead.
+        seed: decides which.
+        progress: show a progress bar with the time left.
+
+    Returns:
+        What was found; also saved as report.json in the store.
+
+    Raises:
+        UserError: the source holds nothing, no recording can be used, an argument is out of range,
+            or the store cannot be written.
+    """
+    _check_arguments(workers, valid_fraction, valid_files)
+    recipe = Recipe(spec, dict(slicing or {}), content, pitch, energy, store_mel)
+    recordings = source.recordings()
+    writer = StoreWriter(Path(folder))
+    with writer.locked():
+        writer.remove_partial_files()
+        plan = _plan(recordings, writer.read_sources(), recipe)
+        if plan.replaces:
+            writer.reopen()
+        for name in plan.gone:
+            writer.forget_source(name)
+        for record in plan.unchanged:
+            writer.write_source(record)
+        outcomes = extract_all(recipe, writer.folder, plan.jobs, workers)
+        extracted, failed = _collect(outcomes, plan.jobs, progress)
+        skipped = sorted([*plan.skipped, *failed], key=lambda file: file.name)
+        finished = sorted([*plan.unchanged, *extracted], key=lambda record: record.name)
+        if not finished:
+            raise UserErrors(
+                f"None of the {len(recordings)} recording(s) of {source.name} can be used:",
+                [f"{file.name}: {file.reason}" for file in skipped],
+            )
+        slices, notes = split_slices(
+            [record for done in finished for record in done.slices],
+            seed=seed,
+            valid_fraction=valid_fraction,
+            valid_files=valid_files,
+        )
+        report = PreparationReport(
+            source=source.name,
+            folder=writer.folder,
+            speakers=report_speakers(writer.folder, slices),
+            skipped=tuple(skipped),
+            notes=tuple(notes),
+            extracted_files=len(extracted),
+            unchanged_files=len(plan.unchanged),
+            removed_files=len(plan.gone),
+        )
+        writer.finish(_meta(recipe, writer, finished), slices, finished, report.as_dict())
+    return report
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be done with each recording."""
+
+    jobs: list[Job]
+    """To be extracted, longest first."""
+    unchanged: list[SourceRecord]
+    skipped: list[SkippedFile]
+    gone: list[str]
+    """Names of finished recordings that the source no longer has, or that can no longer be used."""
+
+    @property
+    def replaces(self) -> bool:
+        """Whether arrays that a finished store relies on are about to change."""
+        return bool(self.gone) or any(job.previous is not None for job in self.jobs)
+
+
+def _plan(
+    recordings: Sequence[Recording], finished: Mapping[str, SourceRecord], recipe: Recipe
+) -> _Plan:
+    fingerprints = recipe.settings().feature_fingerprints()
+    plan = _Plan([], [], [], sorted(finished.keys() - {r.name for r in recordings}))
+    names = [recording.name for recording in recordings]
+    if len(set(names)) < len(names):
+        raise ValueError("a source must name each recording once")
+    with ThreadPoolExecutor(available_cores()) as threads:
+        inspected = list(threads.map(_inspect, recordings))
+    for recording, found in zip(recordings, inspected, strict=True):
+        done = finished.get(recording.name)
+        if isinstance(found, SkippedFile):
+            plan.skipped.append(found)
+            if done is not None:
+                plan.gone.append(recording.name)
+            continue
+        duration_s, sha256 = found
+        stale = _stale_features(done, recording, sha256, fingerprints)
+        if done is not None and not stale:
+            plan.unchanged.append(done.keeping(fingerprints))
+        else:
+            plan.jobs.append(Job(recording, sha256, duration_s, fingerprints, stale, previous=done))
+    plan.jobs.sort(key=lambda job: (-job.duration_s, job.recording.name))
+    return plan
+
+
+def _inspect(recording: Recording) -> tuple[float, str] | SkippedFile:
+    """Duration in seconds and SHA-256 of a recording, or why it cannot be used."""
+    try:
+        return probe(recording.path).duration_s, sha256_of(recording.path)
+    except UserError as error:
+        return SkippedFile(recording.name, reason_of(error))
+    except OSError as error:
+        return SkippedFile(recording.name, f"cannot be read: {error.strerror}")
+
+
+def _stale_features(
+    done: SourceRecord | None,
+    recording: Recording,
+    sha256: str,
+    fingerprints: Mapping[str, str],
+) -> frozenset[Feature]:
+    """The features of a recording that must be extracted."""
+    if done is None or done.sha256 != sha256 or done.speaker != recording.speaker:
+        return cast(frozenset[Feature], frozenset(fingerprints))
+    return cast(
+        frozenset[Feature],
+        frozenset(
+            feature
+            for feature, fingerprint in fingerprints.items()
+            if done.fingerprints.get(feature) != fingerprint
+        ),
+    )
+
+
+def _collect(
+    outcomes: Iterable[Outcome], jobs: Sequence[Job], progress: bool
+) -> tuple[list[SourceRecord], list[SkippedFile]]:
+    """Follow the extraction on a progress bar."""
+    extracted: list[SourceRecord] = []
+    failed: list[SkippedFile] = []
+    for outcome in _with_progress(outcomes, jobs) if progress and jobs else outcomes:
+        if isinstance(outcome.result, SourceRecord):
+            extracted.append(outcome.result)
+        else:
+            failed.append(SkippedFile(outcome.name, outcome.result))
+    return extracted, failed
+
+
+def _with_progress(outcomes: Iterable[Outcome], jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Pass outcomes through, moving a bar by the seconds of audio behind each."""
+    durations_s = {job.recording.name: job.duration_s for job in jobs}
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[files]}"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns) as bar:
+        task = bar.add_task("extracting", total=sum(durations_s.values()), files="")
+        for count, outcome in enumerate(outcomes, start=1):
+            bar.update(
+                task,
+                advance=durations_s[outcome.name],
+                files=f"{count}/{len(jobs)} files",
+            )
+            yield outcome
+
+
+def _meta(recipe: Recipe, writer: StoreWriter, finished: Sequence[SourceRecord]) -> StoreMeta:
+    from svc import __version__
+
+    return StoreMeta(
+        settings=recipe.settings(),
+        speakers=tuple(sorted({record.speaker for record in finished})),
+        content_channels=finished[0].content_channels,
+        content_grid=RecordingExtractor(recipe, writer).content_grid,
+        svc_version=__version__,
+    )
+
+
+def _check_arguments(workers: int | None, valid_fraction: float, valid_files: int | None) -> None:
+    if workers is not None and workers < 1:
+        raise UserError(f"preparation.workers={workers} must be at least 1, or null for all cores.")
+    if not 0 <= valid_fraction < 1:
+        raise UserError(
+            f"preparation.valid_fraction={valid_fraction} must be at least 0 and below 1."
+        )
+    if valid_files is not None and valid_files < 0:
+        raise UserError(f"preparation.valid_files={valid_files} must not be negative.")
