@@ -14,6 +14,7 @@ from svc.audio.slicing import (
     frame_levels_db,
     silence_threshold_db,
     slice_at_silences,
+    slice_levels,
 )
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError
@@ -72,7 +73,7 @@ def check_invariants(
     assert (covered[levels_db >= silence_threshold_db(levels_db, SPEC)] == 1).all()
 
 
-@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("seed", range(24))
 def test_invariants_hold_for_random_songs(seed: int) -> None:
     audio = random_song(seed)
     slices = slice_at_silences(audio, SPEC)
@@ -80,7 +81,7 @@ def test_invariants_hold_for_random_songs(seed: int) -> None:
     assert slices == slice_at_silences(audio.clone(), SPEC)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_invariants_hold_for_other_limits(seed: int) -> None:
     audio = random_song(seed)
     check_invariants(audio, slice_at_silences(audio, SPEC, min_s=1.0, max_s=2.0), 1.0, 2.0)
@@ -94,6 +95,12 @@ def test_the_gain_of_a_recording_does_not_matter(seed: int) -> None:
     assert len(slices) >= 3
     # Powers of two, so that not even rounding differs.
     assert slice_at_silences(audio / 4, SPEC) == slices
+
+
+def test_levels_of_blocks_do_as_well() -> None:
+    audio = random_song(3)
+    blocks = [frame_levels_db(block, SPEC) for block in audio.split(100 * SPEC.hop_samples)]
+    assert slice_levels(np.concatenate(blocks), SPEC) == slice_at_silences(audio, SPEC)
 
 
 def test_long_silences_are_left_out() -> None:
@@ -227,7 +234,7 @@ def test_levels_have_a_floor() -> None:
     assert (frame_levels_db(torch.zeros(2048), SPEC) == -120).all()
 
 
-@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("max_s", [0.1, 1.0, 30.0])
 def test_cuts_leave_no_segment_too_long(seed: int, max_s: float) -> None:
     rng = np.random.default_rng(seed)

@@ -77,6 +77,35 @@ def slice_at_silences(
         UserError: the limits contradict each other.
         ValueError: `audio` is not [T].
     """
+    return slice_levels(
+        frame_levels_db(audio, spec),
+        spec,
+        min_s=min_s,
+        max_s=max_s,
+        silence_db=silence_db,
+        min_silence_s=min_silence_s,
+        margin_s=margin_s,
+    )
+
+
+def slice_levels(
+    levels_db: Levels,
+    spec: AudioSpec,
+    *,
+    min_s: float = 3.0,
+    max_s: float = 12.0,
+    silence_db: float = -50.0,
+    min_silence_s: float = 0.5,
+    margin_s: float = 0.1,
+) -> list[Slice]:
+    """`slice_at_silences` from the levels alone.
+
+    A recording of many hours need not be held in memory: its levels, taken block by block (blocks
+    of whole frames), are 2.5 MB an hour.
+
+    Args:
+        levels_db: [N] from `frame_levels_db`, of the whole recording; the rest as there.
+    """
     if not 0 < 2 * min_s <= max_s:
         raise UserError(
             f"min_s={min_s:g} and max_s={max_s:g} of the slices: max_s must be at least twice "
@@ -87,7 +116,6 @@ def slice_at_silences(
             f"silence_db={silence_db:g} must be negative, margin_s={margin_s:g} not negative, and "
             f"min_silence_s={min_silence_s:g} at least twice margin_s."
         )
-    levels_db = frame_levels_db(audio, spec)
     frames = len(levels_db)
     if frames < MIN_RECORDING_S * spec.frame_rate_hz:
         return []
