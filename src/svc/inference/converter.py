@@ -1,0 +1,275 @@
+"""Audio in, audio in another voice out."""
+
+import difflib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import soxr
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from svc.audio.spec import AudioSpec
+from svc.checkpoints.training_checkpoint import load_training_checkpoint
+from svc.config.instantiate import build
+from svc.errors import UserError
+from svc.inference.analysis import Analysis, Extractors
+from svc.inference.chunking import Chunk, join, plan_chunks
+from svc.inference.devices import Precision, check_precision, choose_device
+from svc.inference.excitation import render_excitation
+from svc.inference.output import apply_gate, limit_peaks, silence_gate
+from svc.models.conditioner import Conditioning
+from svc.models.hifisinger import HifiSinger
+
+MAX_SHIFT_SEMITONES = 24.0
+MAX_RATE_HZ = 192_000
+
+_ANALYSIS_SHARE = 0.2
+"""About the share of the time that analysis takes; for the progress alone."""
+
+Progress = Callable[[float], None]
+
+
+class Converter:
+    """Converts recordings with one model.
+
+    Args:
+        generator: weights loaded; its weight norm is folded and it moves to `device`.
+        extractors: with the settings that the training data was extracted with.
+        spec: framing of the model.
+        speakers: names in the order of the model's speaker table.
+        device: where the generator runs; the extractors decide for themselves.
+        precision: "bf16" runs the networks under autocast; the sine source stays float32.
+        max_chunk_s: longest piece that is rendered at once.
+        seed: of the sine source's phases and noise. The same input gives the same output.
+
+    Raises:
+        UserError: the device does not compute in this precision.
+    """
+
+    def __init__(
+        self,
+        generator: HifiSinger,
+        extractors: Extractors,
+        spec: AudioSpec,
+        speakers: Sequence[str],
+        *,
+        device: torch.device | str = "cpu",
+        precision: Precision = "fp32",
+        max_chunk_s: float = 30.0,
+        seed: int = 0,
+    ) -> None:
+        self.device = torch.device(device)
+        check_precision(precision, self.device)
+        generator.fold_weight_norm()
+        self.generator = generator.to(self.device).eval().requires_grad_(False)
+        self.extractors = extractors
+        self.spec = spec
+        self.speakers = list(speakers)
+        self.precision = precision
+        self.max_chunk_s = max_chunk_s
+        self.seed = seed
+
+    @classmethod
+    def from_checkpoint(
+        cls, path: Path | str, device: str = "auto", precision: Precision = "fp32"
+    ) -> "Converter":
+        """A converter from a training checkpoint alone: it holds model, weights and settings.
+
+        Args:
+            path: a .ckpt file.
+            device: "auto", "cpu", "cuda", "cuda:1", "mps".
+            precision: "fp32" or "bf16".
+
+        Raises:
+            UserError: the file is not a usable checkpoint, or the device or precision is not here.
+        """
+        chosen = choose_device(device)
+        check_precision(precision, chosen)
+        facts, weights = load_training_checkpoint(path)
+        nodes = facts.config
+        try:
+            generator = build(
+                nodes["arch"]["generator"],
+                trusted=False,
+                conditioner={
+                    "content_channels": facts.content_channels,
+                    "speakers": len(facts.speakers),
+                },
+            )
+            extractors = Extractors(
+                content=build(_on_device(nodes["content"], chosen), trusted=False),
+                pitch=build(_on_device(nodes["pitch"], chosen), trusted=False),
+                energy=build(_on_device(nodes["energy"], chosen), trusted=False),
+            )
+        except KeyError as error:
+            raise UserError(
+                f"The configuration in the checkpoint {path} lacks {error}; it was not written by "
+                f"svc-train, or by another version ({facts.svc_version})."
+            ) from error
+        try:
+            generator.load_state_dict(weights)
+        except RuntimeError as error:
+            raise UserError(
+                f"The weights in the checkpoint {path} do not fit the model that its "
+                f"configuration describes (svc {facts.svc_version}): {error}"
+            ) from error
+        return cls(
+            generator, extractors, facts.audio, facts.speakers, device=chosen, precision=precision
+        )
+
+    @torch.inference_mode()
+    def convert(
+        self,
+        audio: Tensor,
+        sample_rate_hz: int,
+        *,
+        speaker: str | None = None,
+        pitch_shift_semitones: float = 0.0,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Convert one recording of any length.
+
+        What is digitally silent stays so. Peaks above -0.9 dBFS are bent to stay below full scale.
+
+        Args:
+            audio: [T] float, nominally in [-1, 1].
+            sample_rate_hz: rate of `audio`, any from 8 to 192 kHz.
+            speaker: whose voice; may be None where the model knows just one.
+            pitch_shift_semitones: transposition of the melody, -24 to 24, fractions allowed.
+            progress: told the finished share, 0 to 1.
+
+        Returns:
+            [T'] float32 on the CPU at `spec.sample_rate_hz`, T' = T x rate ratio rounded to the
+            nearest; exactly T where the rates are equal.
+
+        Raises:
+            UserError: the audio, the speaker or the shift cannot be used.
+        """
+        index = self.speaker_index(speaker)
+        if not -MAX_SHIFT_SEMITONES <= pitch_shift_semitones <= MAX_SHIFT_SEMITONES:
+            raise UserError(
+                f"pitch_shift={pitch_shift_semitones} must lie between "
+                f"{-MAX_SHIFT_SEMITONES:g} and {MAX_SHIFT_SEMITONES:g} semitones (12 is an octave)."
+            )
+        audio = self._prepare(audio, sample_rate_hz)
+        samples, hop = len(audio), self.spec.hop_samples
+        padded = functional.pad(audio, (0, -samples % hop))
+        gate = silence_gate(padded, hop)
+        if not gate.any():
+            return torch.zeros(samples)
+        analysis = self.extractors.analyse(
+            padded, self.spec, progress and _part_of(progress, 0.0, _ANALYSIS_SHARE)
+        )
+        conditioning = self._conditioning(analysis, index, pitch_shift_semitones)
+        chunks = plan_chunks(
+            padded,
+            self.spec,
+            max_chunk_s=self.max_chunk_s,
+            context_frames=self.generator.receptive_frames,
+        )
+        rendered = self._render(
+            conditioning, chunks, gate, progress and _part_of(progress, _ANALYSIS_SHARE, 1.0)
+        )
+        return limit_peaks(join(chunks, rendered, hop)[:samples])
+
+    def speaker_index(self, speaker: str | None) -> int:
+        """Position in the speaker table.
+
+        Raises:
+            UserError: no such speaker, or none named where there are several.
+        """
+        known = ", ".join(self.speakers)
+        if speaker is None:
+            if len(self.speakers) == 1:
+                return 0
+            raise UserError(
+                f"speaker is not set, and this model knows {len(self.speakers)}: choose one of "
+                f"{known}."
+            )
+        if speaker not in self.speakers:
+            near = difflib.get_close_matches(speaker, self.speakers, n=1, cutoff=0.5)
+            hint = f" Did you mean {near[0]}?" if near else ""
+            raise UserError(f"speaker={speaker} is not in this model; it knows: {known}.{hint}")
+        return self.speakers.index(speaker)
+
+    def _prepare(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
+        """Checked and resampled, [T'] float32 on the CPU."""
+        if audio.ndim != 1:
+            raise ValueError(f"audio {list(audio.shape)} must be [T]")
+        if not 0 < sample_rate_hz <= MAX_RATE_HZ:
+            raise UserError(
+                f"sample_rate_hz={sample_rate_hz} must be above 0 and at most {MAX_RATE_HZ}."
+            )
+        audio = audio.detach().cpu().float()
+        if not len(audio):
+            raise UserError("The audio holds no samples.")
+        broken = int((~torch.isfinite(audio)).sum())
+        if broken:
+            raise UserError(
+                f"The audio holds {broken} samples that are NaN or infinite. Export it again from "
+                f"the program that made it."
+            )
+        if sample_rate_hz == self.spec.sample_rate_hz:
+            return audio
+        wanted = math.floor(len(audio) * self.spec.sample_rate_hz / sample_rate_hz + 0.5)
+        resampled = torch.from_numpy(
+            soxr.resample(audio.numpy(), sample_rate_hz, self.spec.sample_rate_hz, quality="VHQ")
+        )
+        return functional.pad(resampled, (0, max(1, wanted) - len(resampled)))
+
+    def _conditioning(self, analysis: Analysis, index: int, shift_semitones: float) -> Conditioning:
+        """The whole recording, B = 1, on the CPU."""
+        return Conditioning(
+            content=analysis.content[None],
+            f0_hz=analysis.f0_hz[None] * 2 ** (shift_semitones / 12),
+            voiced=analysis.voiced[None],
+            energy=analysis.energy[None],
+            speaker=torch.tensor([index]),
+            # Formants stay those of the speaker: the key shift describes how the training audio
+            # was transposed, and nothing here is transposed but the melody.
+            key_shift_semitones=torch.zeros(1),
+        )
+
+    def _render(
+        self,
+        conditioning: Conditioning,
+        chunks: Sequence[Chunk],
+        gate: Tensor,
+        progress: Progress | None,
+    ) -> Iterator[Tensor]:
+        """Chunk by chunk [frames of the chunk * hop] on the CPU."""
+        hop, device = self.spec.hop_samples, self.device
+        excitation = render_excitation(
+            self.generator.decoder.sine_source,
+            conditioning.f0_hz[0].to(device),
+            conditioning.voiced[0].to(device),
+            torch.Generator(device).manual_seed(self.seed),
+        )
+        for chunk in chunks:
+            start, stop = chunk.render_start_frame, chunk.render_stop_frame
+            let_through = gate[start:stop]
+            if let_through.any():
+                source = excitation[:, :, start * hop : stop * hop].to(device)
+                with torch.autocast(
+                    device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
+                ):
+                    output = self.generator(
+                        conditioning.crop(start, stop).to(device), source=source
+                    )
+                yield apply_gate(output.audio[0, 0].float().cpu(), let_through)
+            else:
+                yield torch.zeros((stop - start) * hop)
+            if progress is not None:
+                progress(chunk.stop_frame / chunks[-1].stop_frame)
+
+
+def _part_of(progress: Progress, start: float, stop: float) -> Progress:
+    """Progress of a stage as progress of the whole."""
+    return lambda share: progress(start + share * (stop - start))
+
+
+def _on_device(node: dict[str, object], device: torch.device) -> dict[str, object]:
+    """An extractor's settings with the device of this machine, not that of the training."""
+    return {**node, "device": device.type} if "device" in node else node

@@ -1,0 +1,53 @@
+"""The last touches to a conversion: silence stays silent, and nothing clips."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+SILENT_PEAK = 2.0**-15
+"""One step of 16-bit audio: what is no louder is digital silence, or its dither."""
+_MARGIN_FRAMES = 2
+
+
+def silence_gate(audio: Tensor, hop_samples: int) -> Tensor:
+    """Which frames to let through, so that a model's hum does not fill digital silence.
+
+    A frame is shut where it and two frames (23 ms) on each side are digitally silent; breath, room
+    and reverberation are louder than that and stay.
+
+    Args:
+        audio: [T] input of the conversion, T = N * hop_samples.
+
+    Returns:
+        [N] float32, 0 or 1.
+    """
+    silent = audio.reshape(-1, hop_samples).abs().amax(dim=1) <= SILENT_PEAK
+    loud = (~silent).float()[None]
+    window = 2 * _MARGIN_FRAMES + 1
+    return functional.max_pool1d(loud, window, stride=1, padding=_MARGIN_FRAMES)[0]
+
+
+def apply_gate(audio: Tensor, gate: Tensor) -> Tensor:
+    """audio [N * hop] times gate [N], whose steps become ramps of one hop."""
+    if bool((gate == 1).all()):
+        return audio
+    return audio * functional.interpolate(gate[None, None], size=len(audio), mode="linear")[0, 0]
+
+
+def limit_peaks(audio: Tensor, knee: float = 0.9, ceiling: float = 0.999) -> Tensor:
+    """Bend peaks so that they stay below `ceiling`; below `knee` nothing changes.
+
+    A curve without memory: one loud instant does not turn down the rest of the recording.
+
+    Args:
+        audio: [T], full scale 1.
+        knee: absolute value (-0.9 dB by default) at which the curve leaves the straight line,
+            with the same slope.
+        ceiling: absolute value that is never exceeded.
+    """
+    magnitude = audio.abs()
+    if not len(audio) or float(magnitude.max()) <= knee:
+        return audio
+    room = ceiling - knee
+    bent = knee + room * torch.tanh((magnitude - knee) / room)
+    return torch.where(magnitude > knee, bent.copysign(audio), audio)

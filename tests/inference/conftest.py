@@ -1,0 +1,64 @@
+"""A small but real model, and extractors, for tests of conversion."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from svc.audio.spec import AudioSpec
+from svc.features.content.mfcc import MfccContent
+from svc.features.energy.rms import RmsEnergy
+from svc.features.pitch.parselmouth import ParselmouthPitch
+from svc.inference.analysis import Extractors
+from svc.inference.converter import Converter
+from svc.models.conditioner import Conditioner
+from svc.models.hifisinger import HifiSinger
+from svc.models.nsf_hifigan import NsfHifiGan
+from svc.models.wavenet import WaveNet
+
+
+@pytest.fixture
+def spec() -> AudioSpec:
+    return AudioSpec()
+
+
+@pytest.fixture
+def extractors() -> Extractors:
+    return Extractors(MfccContent(), ParselmouthPitch(), RmsEnergy())
+
+
+@pytest.fixture
+def make_generator(extractors: Extractors) -> Callable[[], HifiSinger]:
+    """Always the same untrained singer of two voices."""
+
+    def make() -> HifiSinger:
+        torch.manual_seed(0)
+        generator = HifiSinger(
+            Conditioner(content_channels=extractors.content.channels, speakers=2, channels=8),
+            WaveNet(8, 8, 8, 4, 4, out_channels=8),
+            NsfHifiGan(
+                initial_channels=16,
+                upsample_rates=(8, 8, 8),
+                upsample_kernels=(16, 16, 16),
+                resblock_kernels=(3,),
+                resblock_dilations=((1, 3),),
+            ),
+        )
+        # Untrained, its output is a whisper far below full scale; make it sing.
+        with torch.no_grad():
+            for layer in (*(stage.source for stage in generator.decoder.stages),):
+                layer.weight.mul_(20)  # type: ignore[operator, union-attr]
+            generator.decoder.output.parametrizations.weight.original0.mul_(20)  # type: ignore[union-attr, index]
+        return generator
+
+    return make
+
+
+@pytest.fixture
+def make_converter(
+    make_generator: Callable[[], HifiSinger], extractors: Extractors, spec: AudioSpec
+) -> Callable[..., Converter]:
+    def make(**settings: object) -> Converter:
+        return Converter(make_generator(), extractors, spec, ["anna", "bert"], **settings)  # type: ignore[arg-type]
+
+    return make
