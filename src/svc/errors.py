@@ -20,5 +20,9 @@ class UserErrors(UserError):
     """
 
     def __init__(self, heading: str, faults: Sequence[str]) -> None:
+        super().__init__(heading, faults)  # as they came, so that worker processes can send it
+        self.heading = heading
         self.faults = list(faults)
-        super().__init__("\n".join([heading, *(f"  - {fault}" for fault in self.faults)]))
+
+    def __str__(self) -> str:
+        return "\n".join([self.heading, *(f"  - {fault}" for fault in self.faults)])

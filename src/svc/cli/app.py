@@ -35,6 +35,11 @@ def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoRe
     try:
         import hydra
 
+        from svc.config.resolvers import register_resolvers
+        from svc.config.schema import register_schemas
+
+        register_schemas()
+        register_resolvers()
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what was finished is kept.", file=sys.stderr)

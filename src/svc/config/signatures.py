@@ -4,12 +4,12 @@ import inspect
 import typing
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, NoReturn, get_args, get_origin
 
 from svc.config.instantiate import locate
 from svc.errors import UserError
 
-_SCALARS = (int, float, str, bool, type(None))
+_SCALARS = {int, float, str, bool, type(None)}
 
 
 def signature_faults(
@@ -47,6 +47,8 @@ def _node_faults(node: Mapping[str, Any], path: str, run_time: Collection[str]) 
     except ValueError:  # built-in types do not tell
         return []
     hints = _type_hints(target)
+    if hints.get("return") is NoReturn:  # an option that is planned and only explains itself
+        return [_explanation(target, node)]
     takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
     known = [
         n for n, p in parameters.items() if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
@@ -72,6 +74,14 @@ def _node_faults(node: Mapping[str, Any], path: str, run_time: Collection[str]) 
     return faults
 
 
+def _explanation(target: Any, node: Mapping[str, Any]) -> str:
+    try:
+        target(**{key: value for key, value in node.items() if not key.startswith("_")})
+    except UserError as error:
+        return str(error)
+    raise TypeError(f"{target} is annotated as never returning, but returned")
+
+
 def _type_hints(target: Any) -> dict[str, Any]:
     function = target.__init__ if inspect.isclass(target) else target
     try:
@@ -85,7 +95,7 @@ def _type_problem(value: Any, hint: Any) -> str | None:
     from pydantic import TypeAdapter, ValidationError
     from pydantic.errors import PydanticSchemaGenerationError
 
-    if not _judgeable(hint) or (isinstance(value, Mapping) and "_target_" in value):
+    if not _leaves(hint) <= _SCALARS or (isinstance(value, Mapping) and "_target_" in value):
         return None
     if isinstance(value, bool) and bool not in _leaves(hint) and _leaves(hint) <= {int, float}:
         return f"must be a number, got {value}"
@@ -98,17 +108,13 @@ def _type_problem(value: Any, hint: Any) -> str | None:
     return None
 
 
-def _judgeable(hint: Any) -> bool:
-    return all(leaf in _SCALARS or leaf in (int, float, str, bool) for leaf in _leaves(hint))
-
-
 def _leaves(hint: Any) -> set[Any]:
     """The plain types that an annotation is made of."""
     if get_origin(hint) is Literal:
         return {type(choice) for choice in get_args(hint)}
     if get_args(hint):
         return set().union(*(_leaves(a) for a in get_args(hint) if a is not Ellipsis))
-    return {hint}
+    return {hint if isinstance(hint, type) else object}
 
 
 def _nearest(key: str, known: list[str]) -> str:

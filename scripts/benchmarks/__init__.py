@@ -1,0 +1,1 @@
+"""One benchmark per file; `scripts/bench.py` runs them and prints JSON."""

@@ -1,0 +1,79 @@
+"""Steps that several commands share: checked settings, live parts, a prepared dataset."""
+
+import logging
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from svc.config.checks import DeviceCheck, check_config
+from svc.config.instantiate import build
+from svc.errors import UserErrors
+
+if TYPE_CHECKING:
+    from svc.audio.spec import AudioSpec
+    from svc.data.preparation import PreparationReport
+    from svc.data.settings import ExtractionSettings
+    from svc.data.sources import RecordingSource
+
+_logger = logging.getLogger(__name__)
+_WHAT_TO_GIVE = {
+    "dataset.path": "dataset.path=FOLDER with your recordings, or dataset=demo",
+    "checkpoint": "checkpoint=FILE, or the folder of a run",
+    "input": "input=FILE or input=FOLDER",
+}
+
+
+def plain_config(
+    config: DictConfig,
+    run_time: Mapping[str, Collection[str]],
+    device_problem: DeviceCheck | None = None,
+) -> dict[str, Any]:
+    """The composed configuration as plain resolved containers, after every check.
+
+    Args:
+        config: as Hydra composed it.
+        run_time: by path, arguments that are passed at the call.
+        device_problem: asks the machine whether the trainer can run on it.
+
+    Raises:
+        UserErrors: something is missing or cannot work.
+    """
+    missing = sorted(OmegaConf.missing_keys(config))
+    if missing:
+        hints = [f"{key} is not set; give {_WHAT_TO_GIVE.get(key, f'{key}=…')}" for key in missing]
+        raise UserErrors("The configuration is not complete:", hints)
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    check_config(plain, run_time, device_problem)
+    return plain
+
+
+def extraction_settings(config: Mapping[str, Any]) -> "ExtractionSettings":
+    """What determines the features, according to a plain configuration."""
+    from svc.data.settings import ExtractionSettings
+
+    preparation = config["preparation"]
+    return ExtractionSettings.of(
+        spec=build(config["audio"]),
+        slicing=preparation["slicing"],
+        store_mel=preparation["store_mel"],
+        **_extractor_factories(config),
+    )
+
+
+def prepare_dataset(
+    config: Mapping[str, Any], source: "RecordingSource", spec: "AudioSpec"
+) -> "PreparationReport":
+    """Bring the feature store of the configured dataset up to date."""
+    from svc.data.preparation import prepare
+
+    folder = Path(config["paths"]["store_dir"])
+    return prepare(
+        source, folder, spec=spec, **_extractor_factories(config), **config["preparation"]
+    )
+
+
+def _extractor_factories(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Content, pitch and energy as partials, which worker processes can be sent."""
+    return {name: build(config[name], _partial_=True) for name in ("content", "pitch", "energy")}

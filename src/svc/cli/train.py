@@ -1,0 +1,59 @@
+"""`svc-train`: prepare the dataset where it is not prepared, then train."""
+
+import logging
+from pathlib import Path
+from typing import Any, NoReturn
+
+from svc.cli.app import run_command
+
+_logger = logging.getLogger(__name__)
+
+RUN_TIME_ARGUMENTS = {
+    "arch": ("audio", "optimizer", "scheduler", "facts"),
+    "arch.generator.conditioner": ("content_channels", "speakers"),
+    "data": ("store", "spec"),
+    "trainer": ("run_dir", "callbacks", "loggers"),
+}
+"""What is known only when the dataset is prepared and the run folder is there."""
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    run_command("svc-train", "train", train)
+
+
+def train(config: Any) -> float | None:
+    """Train as the composed configuration says.
+
+    Returns:
+        The best validation loss, for sweepers; None where the run did not get to a validation.
+    """
+    from svc.cli.parts import plain_config
+    from svc.cli.trainers import device_problem, with_chosen_trainer
+    from svc.cli.training_run import (
+        checkpoint_to_continue,
+        prepared_store,
+        run_of,
+        training_parts,
+    )
+    from svc.config.instantiate import build
+    from svc.training.runs import fit
+
+    config = with_chosen_trainer(config)
+    plain = plain_config(config, RUN_TIME_ARGUMENTS, device_problem)
+    checkpoint = checkpoint_to_continue(plain)
+    if checkpoint is not None:
+        _logger.info("Continuing from %s.", checkpoint)
+        config.paths.run_dir = str(run_of(checkpoint))
+        plain = plain_config(config, RUN_TIME_ARGUMENTS, device_problem)
+    spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
+    store = prepared_store(plain, spec)
+    parts = training_parts(plain, spec, store, run_dir)
+    fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
+    _logger.info("Done after %d steps: %s", parts.trainer.global_step, run_dir)
+    score = parts.trainer.callback_metrics.get("valid_loss")
+    return None if score is None else float(score)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""Which trainer options this machine can run."""
+
+import logging
+from typing import Any
+
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from svc.training.devices import choose_trainer, supports
+
+_logger = logging.getLogger(__name__)
+
+
+def with_chosen_trainer(config: DictConfig) -> DictConfig:
+    """Replace `trainer=auto` by the option that suits this machine, and say which.
+
+    The configuration is composed once more as if the option had been typed, so that groups that
+    come after the trainer (an experiment, say) still have the last word.
+    """
+    hydra_config = HydraConfig.get()
+    if hydra_config.runtime.choices["trainer"] != "auto":
+        return config
+    chosen = choose_trainer()
+    _logger.info("trainer=auto: this machine trains with trainer=%s.", chosen)
+    overrides = [o for o in hydra_config.overrides.task if not o.startswith("trainer=")]
+    composed = _loader().load_configuration(
+        hydra_config.job.config_name, [*overrides, f"trainer={chosen}"], RunMode.RUN
+    )
+    with_hydra = OmegaConf.masked_copy(composed, [k for k in composed if k != "hydra"])  # type: ignore[arg-type]
+    return with_hydra
+
+
+def device_problem(accelerator: str, devices: int | str, precision: str) -> str | None:
+    """Why the trainer cannot run here, with the options that can, or None."""
+    problem = supports(accelerator, devices, precision)
+    if problem is None:
+        return None
+    chosen = HydraConfig.get().runtime.choices["trainer"]
+    return (
+        f"trainer={chosen} cannot run here: {problem}. "
+        f"Trainers that work on this machine: {', '.join(working_trainers())}"
+    )
+
+
+def working_trainers() -> list[str]:
+    """The options of the group `trainer` that this machine can run."""
+    names = []
+    for name in _loader().list_group_options("trainer"):
+        if name == "base":
+            continue
+        settings = _trainer_settings(name)
+        if supports(settings.accelerator, settings.devices, settings.precision) is None:
+            names.append(name)
+    return names
+
+
+def _trainer_settings(name: str) -> Any:
+    overrides = [
+        o for o in HydraConfig.get().overrides.task if not o.startswith(("trainer=", "trainer."))
+    ]
+    composed = _loader().load_configuration(
+        HydraConfig.get().job.config_name, [*overrides, f"trainer={name}"], RunMode.RUN
+    )
+    return composed.trainer
+
+
+def _loader() -> ConfigLoader:
+    hydra = GlobalHydra.instance().hydra
+    if hydra is None:
+        raise RuntimeError("trainers are listed only while Hydra is running a command")
+    return hydra.config_loader

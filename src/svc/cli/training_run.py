@@ -1,0 +1,116 @@
+"""From a plain configuration to the parts of a training run."""
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import lightning as L
+
+from svc.audio.spec import AudioSpec
+from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.cli.parts import extraction_settings, prepare_dataset
+from svc.config.instantiate import build
+from svc.data.data_module import SvcDataModule
+from svc.data.store import FeatureStore
+from svc.training.runs import (
+    checkpoint_to_resume,
+    find_resumable_run,
+    require_resumable_run,
+    require_same_config,
+    write_run_file,
+)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TrainingParts:
+    """Everything that `fit` takes."""
+
+    trainer: L.Trainer
+    module: L.LightningModule
+    data: SvcDataModule
+
+
+def checkpoint_to_continue(config: Mapping[str, Any]) -> Path | None:
+    """The checkpoint that `resume` asks for, or None where a new run is wanted.
+
+    Raises:
+        UserError: there is nothing to continue, or it was made with other settings.
+    """
+    resume = config["resume"]
+    if resume is None:
+        return None
+    if resume == "auto":
+        run = require_resumable_run(Path(config["paths"]["output_dir"]), config)
+        return checkpoint_to_resume(run)
+    checkpoint = checkpoint_to_resume(Path(resume))
+    require_same_config(run_of(checkpoint), config)
+    return checkpoint
+
+
+def run_of(checkpoint: Path) -> Path:
+    """The folder of the run that a checkpoint belongs to."""
+    return checkpoint.parent.parent
+
+
+def prepared_store(config: Mapping[str, Any], spec: AudioSpec) -> FeatureStore:
+    """The dataset's features; prepared first where they are not, or not wholly.
+
+    Raises:
+        UserError: they were made with other settings, or nothing could be prepared.
+    """
+    folder = Path(config["paths"]["store_dir"])
+    wanted = extraction_settings(config)
+    if FeatureStore.is_prepared(folder):
+        return FeatureStore.open(folder, wanted)
+    source = build(config["dataset"])
+    _logger.info("Preparing %s into %s.", source.name, folder)
+    from rich.console import Console
+
+    Console(stderr=True).print(prepare_dataset(config, source, spec))
+    return FeatureStore.open(folder, wanted)
+
+
+def training_parts(
+    config: Mapping[str, Any], spec: AudioSpec, store: FeatureStore, run_dir: Path
+) -> TrainingParts:
+    """Trainer, module and data of a run; its configuration is recorded in its folder."""
+    L.seed_everything(config["seed"], verbose=False)
+    wanted = extraction_settings(config)
+    facts = CheckpointFacts(
+        config=dict(config),
+        audio=spec,
+        features=wanted.as_dict(),
+        feature_fingerprint=wanted.fingerprint,
+        speakers=list(store.speakers),
+        content_channels=store.content_channels,
+    )
+    module = build(
+        config["arch"],
+        generator={
+            "conditioner": {
+                "content_channels": store.content_channels,
+                "speakers": len(store.speakers),
+            }
+        },
+        audio=spec,
+        optimizer=build(config["optim"]),
+        scheduler=build(config["scheduler"]) if config["scheduler"] else None,
+        facts=facts,
+    )
+    trainer = build(
+        config["trainer"],
+        run_dir=str(run_dir),
+        callbacks=_built(config["callbacks"]),
+        loggers=_built(config["logger"]),
+    )
+    write_run_file(run_dir, config)
+    data = build(config["data"], store=store, spec=spec)
+    return TrainingParts(trainer, module, data)
+
+
+def _built(nodes: Mapping[str, Any]) -> list[Any]:
+    return [build(node) for node in nodes.values() if node is not None]
