@@ -148,11 +148,7 @@ class Converter:
             UserError: the audio, the speaker or the shift cannot be used.
         """
         index = self.speaker_index(speaker)
-        if not -MAX_SHIFT_SEMITONES <= pitch_shift_semitones <= MAX_SHIFT_SEMITONES:
-            raise UserError(
-                f"pitch_shift={pitch_shift_semitones} must lie between "
-                f"{-MAX_SHIFT_SEMITONES:g} and {MAX_SHIFT_SEMITONES:g} semitones (12 is an octave)."
-            )
+        check_shift(pitch_shift_semitones)
         audio = self._prepare(audio, sample_rate_hz)
         samples, hop = len(audio), self.spec.hop_samples
         padded = functional.pad(audio, (0, -samples % hop))
@@ -263,6 +259,19 @@ class Converter:
                 yield torch.zeros((stop - start) * hop)
             if progress is not None:
                 progress(chunk.stop_frame / chunks[-1].stop_frame)
+
+
+def check_shift(semitones: float) -> None:
+    """Whether a transposition is within reason.
+
+    Raises:
+        UserError: more than two octaves, or not a number.
+    """
+    if not -MAX_SHIFT_SEMITONES <= semitones <= MAX_SHIFT_SEMITONES:
+        raise UserError(
+            f"pitch_shift={semitones} must lie between {-MAX_SHIFT_SEMITONES:g} and "
+            f"{MAX_SHIFT_SEMITONES:g} semitones (12 is an octave)."
+        )
 
 
 def _part_of(progress: Progress, start: float, stop: float) -> Progress:
