@@ -107,7 +107,7 @@ def perform(score: Score, singer: Singer, rng: np.random.Generator) -> Performan
     voiced = np.array([sound.voiced for sound in sounds])[index]
     vibrato = _vibrato(score.notes, singer, times_s, rng)
     semitones = _melody(score.notes, singer, times_s, rng) + vibrato
-    semitones += _smooth_noise(rng, points, 0.006 * singer.jitter_cents, deviation_s=0.002)
+    semitones += _smooth_noise(rng, points, 0.01 * singer.jitter_cents, deviation_s=0.002)
     semitones += _smooth_noise(rng, points, 0.06, deviation_s=0.12)
     # A swing of pitch carries a swing of level with it.
     shimmer_db = 2.0 * vibrato + _smooth_noise(rng, points, singer.shimmer_db, deviation_s=0.002)

@@ -68,7 +68,7 @@ SINGERS: tuple[Singer, ...] = (
         vibrato_depth_cents=55.0,
         vibrato_delay_s=0.25,
         portamento_s=0.11,
-        jitter_cents=6.0,
+        jitter_cents=4.0,
         shimmer_db=0.5,
     ),
     Singer(
@@ -86,7 +86,7 @@ SINGERS: tuple[Singer, ...] = (
         vibrato_depth_cents=35.0,
         vibrato_delay_s=0.35,
         portamento_s=0.08,
-        jitter_cents=5.0,
+        jitter_cents=3.5,
         shimmer_db=0.35,
     ),
     Singer(
