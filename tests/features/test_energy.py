@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from feature_signals import BAD_INPUTS, HOP, RATE_HZ, sine, vowels
 
+from features.feature_signals import BAD_INPUTS, HOP, RATE_HZ, sine, vowels
 from svc.errors import UserError
 from svc.features.energy.base import EnergyExtractor
 from svc.features.energy.rms import RmsEnergy

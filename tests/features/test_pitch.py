@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from feature_signals import BAD_INPUTS, HOP, RATE_HZ, sawtooth, sine, vowels
 from torch import Tensor
 
+from features.feature_signals import BAD_INPUTS, HOP, RATE_HZ, sawtooth, sine, vowels
 from svc.errors import UserError
 from svc.features.pitch.base import PitchTracker
 from svc.features.pitch.parselmouth import ParselmouthPitch
