@@ -1,5 +1,6 @@
 """Crops of stored features as a `Batch`, reading only the bytes that they need."""
 
+import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,10 +29,12 @@ class StoredArray:
     up for each crop, and kept open, thousands of slices exceed the limit on open files.
     """
 
-    path: Path
+    path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
+    row_bytes: int
     offset_bytes: int
+    """Where the first row begins in the file."""
 
     @classmethod
     def of(cls, path: Path) -> "StoredArray":
@@ -48,7 +51,8 @@ class StoredArray:
             shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
             if transposed:
                 raise ValueError("in Fortran order")
-            return cls(path, shape, dtype, file.tell())
+            row_bytes = dtype.itemsize * math.prod(shape[1:])
+            return cls(str(path), shape, dtype, row_bytes, file.tell())
 
     def __getitem__(self, span: slice) -> NDArray[Any]:
         """Rows [span.start, span.stop), both given and within the array.
@@ -56,17 +60,15 @@ class StoredArray:
         Raises:
             ValueError: the file has become shorter.
         """
-        row_items = int(np.prod(self.shape[1:], dtype=np.int64))
-        row_bytes = row_items * self.dtype.itemsize
         start, stop = int(span.start), int(span.stop)
+        offset_bytes = self.offset_bytes + start * self.row_bytes
         descriptor = os.open(self.path, os.O_RDONLY)
         try:
-            content = os.pread(
-                descriptor, (stop - start) * row_bytes, self.offset_bytes + start * row_bytes
-            )
+            content = os.pread(descriptor, (stop - start) * self.row_bytes, offset_bytes)
         finally:
             os.close(descriptor)
-        return np.frombuffer(content, self.dtype).reshape(stop - start, *self.shape[1:])
+        rows = np.frombuffer(content, self.dtype)
+        return rows.reshape(stop - start, *self.shape[1:]) if len(self.shape) > 1 else rows
 
 
 class CropReader:
@@ -141,9 +143,10 @@ class CropReader:
             valid = lengths[row] = min(crop.frames, available)
             first, last = crop.first_frame, crop.first_frame + valid
             try:
-                rows = self._array(crop.slice_index, "content")
+                # A StoredArray offers what the interpolation needs of an array: shape and spans.
+                rows: Any = self._array(crop.slice_index, "content")
                 content[row, :valid] = crop_to_mel_grid(
-                    cast(NDArray[np.floating], rows),
+                    rows,
                     self._store.meta.content_grid,
                     self._spec,
                     valid,
@@ -211,8 +214,8 @@ class CropReader:
         floor = float(np.log(LOG_FLOOR))
         if not self._mel_stored:
             mel = self._mel(waveform)[:, :, margin : margin + frames]
-            for row, valid in enumerate(lengths):
-                mel[row, :, valid:] = floor
+            for short in np.flatnonzero(lengths < frames):
+                mel[short, :, lengths[short] :] = floor
             return cast(Tensor, mel.contiguous())
         stored = np.full((len(crops), frames, self._spec.mel_bins), floor, dtype=np.float32)
         for row, crop in enumerate(crops):
@@ -234,6 +237,6 @@ class CropReader:
 def _without_padding(waveform: Tensor, lengths_samples: NDArray[np.int64]) -> Tensor:
     """Contiguous [B, T] with zeros from each row's length on."""
     waveform = waveform.contiguous()
-    for row, length in enumerate(lengths_samples):
-        waveform[row, length:] = 0.0
+    for row in np.flatnonzero(lengths_samples < waveform.shape[1]):
+        waveform[row, lengths_samples[row] :] = 0.0
     return waveform
