@@ -147,7 +147,7 @@ class SvcDataModule(lightning.LightningDataModule):
             self.batch_size, self.batches_per_epoch, self._rank, self._world_size
         )
         self._sampler.position = self.batches_seen
-        return DataLoader(
+        return _ResumableLoader(
             self._train,
             batch_sampler=self._sampler,
             collate_fn=already_batched,
@@ -179,6 +179,21 @@ class SvcDataModule(lightning.LightningDataModule):
     @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
+
+
+class _ResumableLoader(DataLoader[Batch]):
+    """Tells Lightning, which warns otherwise, that training may go on within an epoch.
+
+    The position itself is kept by `SvcDataModule`, whose state Lightning restores first.
+    """
+
+    batch_sampler: CropSampler
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches_seen": self.batch_sampler.position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batch_sampler.position = int(state_dict["batches_seen"])
 
 
 def _check_positive(**values: int) -> None:
