@@ -1,6 +1,6 @@
 """Adversarial training of HiFiSinger."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, cast
 
@@ -64,7 +64,8 @@ class HifiSingerModule(L.LightningModule):
     has changed.
 
     `global_step` counts generator updates only. Steps with a NaN or infinite loss or gradient are
-    skipped and counted; after ten in a row `TrainingStopped` is raised. Every random number of a
+    skipped and counted; after ten in a row `TrainingStopped` is raised (under fp16, steps that only
+    lower the loss scale do not count for that). Every random number of a
     step depends on (seed, batches seen, rank) alone.
 
     Args:
@@ -167,13 +168,13 @@ class HifiSingerModule(L.LightningModule):
         spectral = self.spectral_loss(fake * mask, batch.audio * mask)
 
         metrics, result = self._update_generator(sung, fake, batch, spectral, judgement)
-        applied = result.applied
+        results = [result]
         if judgement is not None:
             disc_metrics, disc_result = self._update_discriminator(judgement)
             metrics |= disc_metrics
-            applied = applied and disc_result.applied
+            results.append(disc_result)
         self._log_training(metrics, result.applied)
-        self._count(applied)
+        self._count(results)
 
     def _update_generator(
         self,
@@ -246,15 +247,18 @@ class HifiSingerModule(L.LightningModule):
         if self._scheduler is not None:
             cast(list[LRScheduler], self.lr_schedulers())[index].step()
 
-    def _count(self, applied: bool) -> None:
+    def _count(self, results: Sequence[UpdateResult]) -> None:
         """Keep the books of a step, and stop where too many in a row came to nothing."""
-        progress = self.progress
+        skipped = not all(result.applied for result in results)
         self.progress = replace(
-            progress,
-            batches_seen=progress.batches_seen + 1,
-            skipped_steps=progress.skipped_steps + (not applied),
+            self.progress,
+            batches_seen=self.progress.batches_seen + 1,
+            skipped_steps=self.progress.skipped_steps + skipped,
         )
-        self._skipped_in_a_row = 0 if applied else self._skipped_in_a_row + 1
+        if not skipped:
+            self._skipped_in_a_row = 0
+        elif not all(result.applied or result.scale_overflow for result in results):
+            self._skipped_in_a_row += 1
         if self._skipped_in_a_row >= SKIPPED_STEPS_LIMIT:
             raise TrainingStopped(
                 f"Losses or gradients were NaN or infinite in {SKIPPED_STEPS_LIMIT} steps in a "

@@ -15,6 +15,9 @@ class UpdateResult:
 
     applied: bool
     """False where the loss or a gradient was NaN or infinite; the weights are then untouched."""
+    scale_overflow: bool
+    """True where a step was not applied merely because the loss scale, now halved, was too high. A
+    new run finds its scale in this way."""
     gradient_norm: Tensor
     """Scalar, Euclidean norm of all gradients before clipping, without the loss scale."""
 
@@ -67,8 +70,14 @@ class NetworkUpdate:
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         finite = bool(torch.isfinite(norm) & torch.isfinite(loss.detach()))
         applied = everywhere(finite)
+        overflow = False
         if applied:
             step()
+        elif self.scaler.is_enabled():
+            overflow = everywhere(bool(torch.isfinite(loss.detach()))) and self._scale_can_fall()
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        return UpdateResult(applied, norm)
+        return UpdateResult(applied, overflow, norm)
+
+    def _scale_can_fall(self) -> bool:
+        return self.scaler.get_scale() > 1.0

@@ -1,6 +1,7 @@
 """Run folders: what they hold, which one to continue, and how."""
 
 import os
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,15 @@ VOLATILE_KEYS = (
 )
 """Settings (or groups) in which a run and its continuation may differ: they do not change what is
 learnt at a given step."""
+
+_UNFOUNDED_WARNINGS = (
+    # The data module's state takes it to the right batch without a resumable loader.
+    r".*resuming from a checkpoint that ended before the epoch ended",
+    # On purpose: our batches are copied in the background.
+    r".*overridden `transfer_batch_to_device` in `LightningModule`",
+    # How many workers there are is the user's setting.
+    r".*does not have many workers which may be a bottleneck",
+)
 
 
 def write_run_file(run_dir: Path, config: Mapping[str, Any]) -> None:
@@ -151,12 +161,15 @@ def fit(
     """
     if resume_from is not None:
         load_progress(resume_from)
-    trainer.fit(module, datamodule=data_module, ckpt_path=resume_from, weights_only=True)
+    with warnings.catch_warnings():
+        for unfounded in _UNFOUNDED_WARNINGS:
+            warnings.filterwarnings("ignore", message=unfounded)
+        trainer.fit(module, datamodule=data_module, ckpt_path=resume_from, weights_only=True)
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of everything that is not a mapping; an empty mapping is a value."""
-    if isinstance(node, Mapping) and node:
+    if isinstance(node, Mapping) and (node or not path):
         for key, child in node.items():
             yield from _leaves(child, f"{path}.{key}" if path else str(key))
     else:

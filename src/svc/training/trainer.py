@@ -24,7 +24,7 @@ def build_trainer(
     max_steps: int = 100_000,
     validate_every_steps: int = 1000,
     log_every_steps: int = 50,
-    limit_val_batches: int | float = 1.0,
+    limit_val_batches: int | float | None = None,
     benchmark: bool = False,
     deterministic: bool = False,
     detect_anomaly: bool = False,
@@ -48,7 +48,7 @@ def build_trainer(
         max_steps: generator updates; -1 for no limit.
         validate_every_steps: updates between validations; an epoch where that is shorter.
         log_every_steps: updates between lines of metrics; each waits for the device.
-        limit_val_batches: batches per validation, or the share of them.
+        limit_val_batches: batches per validation (int), or the share of them (float).
         benchmark: let cuDNN measure which algorithm is fastest for each shape.
         deterministic: refuse operations whose result may vary from run to run.
         detect_anomaly: name the operation in which a NaN arises; slow.
@@ -69,7 +69,10 @@ def build_trainer(
         val_check_interval=NEVER,
         check_val_every_n_epoch=None,
         num_sanity_val_steps=0,
-        limit_val_batches=limit_val_batches,
+        # Lightning comments on an explicit 1.0.
+        limit_val_batches=None
+        if isinstance(limit_val_batches, float) and limit_val_batches == 1
+        else limit_val_batches,
         log_every_n_steps=log_every_steps,
         use_distributed_sampler=False,
         benchmark=benchmark,

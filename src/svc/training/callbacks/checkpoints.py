@@ -76,7 +76,7 @@ class LastAndBestCheckpoints(Checkpoint):
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         self.saved_step = trainer.global_step
-        trainer.save_checkpoint(path)
+        trainer.save_checkpoint(path, weights_only=False)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""

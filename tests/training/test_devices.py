@@ -1,0 +1,60 @@
+import pytest
+import torch
+
+from svc.training.devices import choose_trainer, supports
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]]) -> None:
+    cuda = torch.cuda
+    monkeypatch.setattr(cuda, "is_available", lambda: bool(capabilities))
+    monkeypatch.setattr(cuda, "device_count", lambda: len(capabilities))
+    monkeypatch.setattr(cuda, "get_device_capability", lambda index=0: capabilities[index])
+    monkeypatch.setattr(cuda, "get_device_name", lambda index=0: f"device {index}")
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [
+        ([(7, 0)], "v100_fp16"),
+        ([(7, 5)], "t4_fp16"),
+        ([(8, 0)], "a100_bf16"),
+        ([(9, 0)], "a100_bf16"),
+        ([(8, 0), (8, 6)], "ddp_bf16"),
+        ([(8, 0), (7, 5)], "ddp_fp16"),
+    ],
+)
+def test_choice_by_capability(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]], expected: str
+) -> None:
+    pretend(monkeypatch, capabilities)
+    assert choose_trainer() == expected
+
+
+@pytest.mark.parametrize(("bf16", "expected"), [(True, "cpu_bf16"), (False, "cpu")])
+@pytest.mark.parametrize("capabilities", [[], [(6, 1)]])
+def test_choice_without_a_suitable_gpu(
+    monkeypatch: pytest.MonkeyPatch,
+    capabilities: list[tuple[int, int]],
+    bf16: bool,
+    expected: str,
+) -> None:
+    pretend(monkeypatch, capabilities)
+    monkeypatch.setattr("svc.training.devices.cpu_has_bf16_units", lambda: bf16)
+    assert choose_trainer() == expected
+
+
+def test_without_cuda_only_the_cpu_trainers_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, [])
+    assert supports("cpu", 1, "32-true") is None
+    assert supports("cpu", 1, "bf16-mixed") is None
+    assert supports("auto", "auto", "32-true") is None
+    assert "fp16 is for GPUs" in str(supports("cpu", 1, "16-mixed"))
+    assert "no CUDA device" in str(supports("gpu", 1, "16-mixed"))
+
+
+def test_gpus_are_checked_for_number_and_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, [(8, 0), (7, 5)])
+    assert supports("gpu", 1, "bf16-mixed") is None
+    assert supports("gpu", 2, "16-mixed") is None
+    assert "device 1 has 7.5" in str(supports("gpu", 2, "bf16-mixed"))
+    assert "wants 3 CUDA devices and this machine has 2" in str(supports("gpu", 3, "16-mixed"))
