@@ -6,11 +6,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from svc.models import chunked
 from svc.models.nsf_hifigan import NsfHifiGan
 
 
-def from_published(state: dict[str, Tensor], stages: int, blocks: int) -> dict[str, Tensor]:
-    """Names of the published state dict to ours; resblocks are numbered through all stages."""
+def from_published(state: dict[str, Tensor], template: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names of the published state dict to ours; resblocks are numbered through all stages, and
+    our convolutions have a dimension more."""
+    stages, blocks = 5, 3
     renamed = {}
     for name, tensor in state.items():
         new = name.replace("weight_g", "parametrizations.weight.original0")
@@ -24,7 +27,7 @@ def from_published(state: dict[str, Tensor], stages: int, blocks: int) -> dict[s
         if new.startswith("resblocks."):
             _, number, rest = new.split(".", 2)
             new = f"stages.{int(number) // blocks}.blocks.{int(number) % blocks}.{rest}"
-        renamed[new] = tensor
+        renamed[new] = tensor.reshape(template[new].shape)
     return renamed
 
 
@@ -44,7 +47,7 @@ def published(golden: dict) -> NsfHifiGan:
         resblock_dilations=config["resblock_dilation_sizes"],
         f0_upsampling="zeroed",
     )
-    generator.load_state_dict(from_published(golden["generator"], stages=5, blocks=3))
+    generator.load_state_dict(from_published(golden["generator"], generator.state_dict()))
     return generator.eval()
 
 
@@ -120,6 +123,23 @@ def test_no_frame_beyond_the_stated_reach_has_influence() -> None:
     assert touched.max() <= 2 * reach
     # The bound is close: with two frames less it would be broken.
     assert touched.numel() > 2 * (reach - 2)
+
+
+@torch.inference_mode()
+def test_pieces_join_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    generator, (mel, f0_hz, voiced) = tiny(), random_inputs(40, batch=2)
+    torch.nn.init.normal_(generator.output.weight)
+    source = 0.1 * torch.randn(2, 1, 40 * 32, generator=torch.Generator().manual_seed(2))
+    pieces = []
+    stage = generator.stages[0]
+    stage.register_forward_hook(lambda module, inputs, output: pieces.append(output.shape[-1]))
+    whole = generator(mel, f0_hz, voiced, source=source)
+    monkeypatch.setattr(chunked, "CHUNK_VALUES", 0)
+    monkeypatch.setattr(chunked, "SHORTEST_CHUNK", 48)
+    joined = generator(mel, f0_hz, voiced, source=source)
+    assert pieces[0] == 320
+    assert len(pieces) > 5
+    torch.testing.assert_close(joined, whole, atol=1e-6, rtol=0)
 
 
 def test_every_parameter_learns() -> None:

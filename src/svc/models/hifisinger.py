@@ -6,7 +6,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from svc.models.conditioner import Conditioner, Conditioning
-from svc.models.normalisation import fold_weight_norm
 from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.sine_source import Randomness
 from svc.models.wavenet import WaveNet
@@ -86,4 +85,4 @@ class HifiSinger(nn.Module):
 
     def fold_weight_norm(self) -> None:
         """Computes the normed weights once and for all. For inference; load weights first."""
-        fold_weight_norm(self)
+        self.decoder.fold_weight_norm()

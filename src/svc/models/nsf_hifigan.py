@@ -1,14 +1,19 @@
 """NSF-HiFiGAN: a HiFi-GAN generator (Kong, Kim & Bae 2020) whose upsampling stages are driven by a
-sine source (Wang, Takaki & Yamagishi 2019); the layout of the published 44.1 kHz vocoders."""
+sine source (Wang, Takaki & Yamagishi 2019); the layout of the published 44.1 kHz vocoders.
+
+Inside the generator a signal is [B, C, 1, T]: only two-dimensional convolutions take channels-last
+memory, which oneDNN computes without reordering (two to four times faster on a CPU).
+"""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from svc.models.chunked import upsample_in_chunks
 from svc.models.normalisation import fold_weight_norm, weight_norm
 from svc.models.sine_source import Randomness, SineSource
 
@@ -17,10 +22,14 @@ LEAKY_SLOPE = 0.1
 LAST_LEAKY_SLOPE = 0.01
 
 
-def _conv(channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> nn.Conv1d:
-    """Weight-normed convolution that keeps the length, initialised as the published generators."""
-    conv = nn.Conv1d(
-        channels_in, channels_out, kernel, dilation=dilation, padding=dilation * (kernel - 1) // 2
+def _conv(channels_in: int, channels_out: int, kernel: int, dilation: int = 1) -> nn.Conv2d:
+    """Weight-normed convolution over time that keeps the length, initialised as published."""
+    conv = nn.Conv2d(
+        channels_in,
+        channels_out,
+        (1, kernel),
+        dilation=(1, dilation),
+        padding=(0, dilation * (kernel - 1) // 2),
     )
     nn.init.normal_(conv.weight, 0.0, 0.01)
     return weight_norm(conv)
@@ -41,10 +50,10 @@ class ResidualBlock(nn.Module):
         self.plain = nn.ModuleList(_conv(channels, channels, kernel) for _ in dilations)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[B, C, T] -> [B, C, T]."""
+        """[B, C, 1, T] -> [B, C, 1, T]."""
         for dilated, plain in zip(self.dilated, self.plain, strict=True):
             y = dilated(F.leaky_relu(x, LEAKY_SLOPE))
-            x = x + plain(F.leaky_relu_(y, LEAKY_SLOPE))
+            x = plain(F.leaky_relu_(y, LEAKY_SLOPE)).add_(x)
         return x
 
 
@@ -71,15 +80,18 @@ class UpsamplingStage(nn.Module):
     ) -> None:
         super().__init__()
         channels = channels_in // 2
-        self.upsample = nn.ConvTranspose1d(
-            channels_in, channels, kernel, rate, padding=(kernel - rate) // 2
+        self.channels = channels
+        self.rate = rate
+        self.reach = _stage_reach(rate, kernel, resblock_kernels, resblock_dilations)
+        """Steps of the input on each side of a step that can influence its output."""
+        self.upsample = nn.ConvTranspose2d(
+            channels_in, channels, (1, kernel), (1, rate), padding=(0, (kernel - rate) // 2)
         )
         nn.init.normal_(self.upsample.weight, 0.0, 0.01)
         weight_norm(self.upsample)
-        self.source = (
-            nn.Conv1d(1, channels, 2 * source_stride, source_stride, padding=source_stride // 2)
-            if source_stride > 1
-            else nn.Conv1d(1, channels, 1)
+        source_kernel = 2 * source_stride if source_stride > 1 else 1
+        self.source = nn.Conv2d(
+            1, channels, (1, source_kernel), (1, source_stride), padding=(0, source_stride // 2)
         )
         self.blocks = nn.ModuleList(
             ResidualBlock(channels, k, d)
@@ -87,9 +99,18 @@ class UpsamplingStage(nn.Module):
         )
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """x [B, C, T], source [B, 1, T * rate * source_stride] -> [B, C / 2, T * rate]."""
+        """x [B, C, 1, T], source [B, 1, 1, T * rate * source_stride] -> [B, C / 2, 1, T * rate]."""
         x = self.upsample(F.leaky_relu(x, LEAKY_SLOPE)) + self.source(source)
-        return torch.stack([block(x) for block in self.blocks]).mean(0)
+        total: Tensor = self.blocks[0](x)
+        for index in range(1, len(self.blocks)):
+            total = total + self.blocks[index](x)
+        return total / len(self.blocks)
+
+    def forward_in_chunks(self, x: Tensor, source: Tensor) -> Tensor:
+        """The same, in pieces that fit into the caches of a CPU."""
+        return upsample_in_chunks(
+            self, x, source, channels=self.channels, rate=self.rate, reach=self.reach
+        )
 
 
 class NsfHifiGan(nn.Module):
@@ -145,9 +166,7 @@ class NsfHifiGan(nn.Module):
             )
             channels //= 2
         self.output = _conv(channels, 1, 7)
-        self.receptive_frames = _receptive_frames(
-            upsample_rates, upsample_kernels, resblock_kernels, resblock_dilations
-        )
+        self.receptive_frames = _receptive_frames(self.stages)
         """Frames of context on each side that can influence a frame's samples."""
 
     def forward(
@@ -185,14 +204,24 @@ class NsfHifiGan(nn.Module):
                 f"the source {list(source.shape)} must be {list(expected)} for the mel "
                 f"{list(mel.shape)}; is F0 {list(f0_hz.shape)} as long as the mel?"
             )
-        x = self.input(mel)
+        return self.render(mel, source)
+
+    def render(self, mel: Tensor, source: Tensor) -> Tensor:
+        """mel [B, M, N], source [B, 1, N * hop_samples] -> [B, 1, N * hop_samples] in (-1, 1)."""
+        layout = torch.channels_last if mel.device.type == "cpu" else torch.contiguous_format
+        x = self.input(mel.unsqueeze(2).contiguous(memory_format=layout))
+        source = source.unsqueeze(2)
+        chunked = layout is torch.channels_last and not torch.is_grad_enabled()
         for stage in self.stages:
-            x = stage(x, source)
-        return torch.tanh(self.output(F.leaky_relu(x, LAST_LEAKY_SLOPE)))
+            assert isinstance(stage, UpsamplingStage)
+            x = stage.forward_in_chunks(x, source) if chunked else stage(x, source)
+        return torch.tanh(self.output(F.leaky_relu(x, LAST_LEAKY_SLOPE)))[:, :, 0]
 
     def fold_weight_norm(self) -> None:
         """Computes the normed weights once and for all. For inference; load weights first."""
         fold_weight_norm(self)
+        # Else oneDNN copies them into this layout for every piece of a signal.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _check_plan(initial_channels: int, rates: Sequence[int], kernels: Sequence[int]) -> None:
@@ -224,20 +253,23 @@ def _check_blocks(kernels: Sequence[int], dilations: Sequence[Sequence[int]]) ->
         raise ValueError(f"resblock_kernels {list(kernels)} must be odd")
 
 
-def _receptive_frames(
-    rates: Sequence[int],
-    kernels: Sequence[int],
-    resblock_kernels: Sequence[int],
-    resblock_dilations: Sequence[Sequence[int]],
+def _stage_reach(
+    rate: int, kernel: int, resblock_kernels: Sequence[int], dilations: Sequence[Sequence[int]]
 ) -> int:
-    """Walks from a sample of the output back to the mel, counting reach at every stage's rate."""
+    """Input steps on each side of an upsampling stage that can influence an output step."""
     blocks = max(
-        sum(kernel // 2 * (dilation + 1) for dilation in dilations)
-        for kernel, dilations in zip(resblock_kernels, resblock_dilations, strict=True)
+        sum(kernel // 2 * (dilation + 1) for dilation in block_dilations)
+        for kernel, block_dilations in zip(resblock_kernels, dilations, strict=True)
     )
-    output_reach = input_reach = 3
-    reach = output_reach
-    for rate, kernel in zip(reversed(rates), reversed(kernels), strict=True):
-        reach = math.ceil((reach + blocks + (kernel + rate) // 2) / rate)
-    # F0 is interpolated between neighbouring frames, but the mel's reach is always longer.
-    return reach + input_reach
+    return math.ceil((blocks + (kernel + rate) // 2) / rate)
+
+
+def _receptive_frames(stages: Iterable[nn.Module]) -> int:
+    """Adds up the reach of the input convolution, the stages and the output convolution, each in
+    frames at its own rate."""
+    frames, steps_per_frame = 3.0, 1
+    for stage in stages:
+        assert isinstance(stage, UpsamplingStage)
+        frames += stage.reach / steps_per_frame
+        steps_per_frame *= stage.rate
+    return math.ceil(frames + 3 / steps_per_frame)
