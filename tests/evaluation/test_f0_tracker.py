@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from svc.audio.spec import AudioSpec
+from svc.data.demo.phrases import held_out
 from svc.evaluation.f0_tracker import JudgeTracker
+from svc.evaluation.metrics.f0 import compare_f0
 
 SPEC = AudioSpec()
 
@@ -59,6 +61,16 @@ def test_noise_and_silence_are_unvoiced(tracker: JudgeTracker) -> None:
     voiced = tracker.track(quiet_tone, SPEC).voiced
     assert bool(voiced[3:20].all())
     assert not voiced[30:].any()
+
+
+@pytest.mark.parametrize("singers", [("bruno_bass", "alma_alto"), ("sofia_soprano", "theo_tenor")])
+def test_measures_synthetic_singers_right(tracker: JudgeTracker, singers: tuple[str, str]) -> None:
+    pair = held_out(0, 0, *singers, phrase_s=(4.0, 4.0))
+    measured = tracker.track(pair.truth, SPEC)
+    errors = compare_f0(measured.f0_hz, measured.voiced, pair.f0_hz, pair.voiced)
+    assert errors.median_abs_cents < 4
+    assert errors.gross_error_share < 0.005
+    assert errors.voicing_error_share < 0.03
 
 
 def test_less_than_a_frame_gives_no_frames(tracker: JudgeTracker) -> None:

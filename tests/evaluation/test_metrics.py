@@ -24,7 +24,7 @@ ALL = torch.ones(40, dtype=torch.bool)
 
 @pytest.fixture
 def log_mel() -> torch.Tensor:
-    return torch.randn(128, 40, generator=torch.Generator().manual_seed(1)) - 4
+    return 0.3 * torch.randn(128, 40, generator=torch.Generator().manual_seed(1)) - 4
 
 
 def ripple(order: int, height: float) -> torch.Tensor:
@@ -57,6 +57,14 @@ class TestMelCepstralDistortion:
         half = mel_cepstral_distortion_db(changed, log_mel, torch.arange(40) < 20)
         whole = mel_cepstral_distortion_db(changed, log_mel, torch.arange(40) < 10)
         assert half == pytest.approx(whole / 2, rel=1e-6)
+
+    def test_ignores_what_is_60_db_below_the_loudest(self, log_mel: torch.Tensor) -> None:
+        black, hissing = log_mel.clone(), log_mel.clone()
+        black[60:] = -11.5
+        hissing[60:] = float(log_mel.max()) - math.log(10 ** (61 / 20))
+        assert mel_cepstral_distortion_db(hissing, black, ALL) == pytest.approx(0, abs=1e-5)
+        hissing[60:] += math.log(10 ** (7 / 20))
+        assert mel_cepstral_distortion_db(hissing, black, ALL) > 1
 
     def test_is_nan_without_active_frames(self, log_mel: torch.Tensor) -> None:
         assert math.isnan(mel_cepstral_distortion_db(log_mel, log_mel, ~ALL))

@@ -11,6 +11,13 @@ SILENT_BELOW_DB = -50.0
 """Frames this far below the loudest frame of the truth count as silent."""
 
 
+AUDIBLE_RANGE_DB = 60.0
+"""What lies further below a recording's loudest mel bin is taken to be that far below. A voice
+without any room around it falls to nothing between its partials and above 10 kHz; without this
+limit the distortion measures how black that nothing is, and hiss that hardly anybody hears weighs
+more than another vowel."""
+
+
 def frame_rms(audio: Tensor, spec: AudioSpec) -> Tensor:
     """Root mean square of every hop.
 
@@ -63,6 +70,11 @@ def mel_cepstra(log_mel: Tensor, order: int = 24) -> Tensor:
     return basis @ log_mel.double()
 
 
+def limit_range(log_mel: Tensor, range_db: float = AUDIBLE_RANGE_DB) -> Tensor:
+    """log_mel [M, N], raised to `range_db` below its loudest bin wherever it is lower."""
+    return log_mel.clamp(min=float(log_mel.max()) - range_db * math.log(10) / 20)
+
+
 def mel_cepstral_distortion_db(
     log_mel: Tensor, truth_log_mel: Tensor, active: Tensor, order: int = 24
 ) -> float:
@@ -71,8 +83,8 @@ def mel_cepstral_distortion_db(
     10 / ln 10 * sqrt(2 * sum_k (c_k - c'_k)^2), k = 1 … order, averaged over the active frames
     (R. Kubichek, "Mel-cepstral distance measure for objective speech quality assessment", 1993).
     With these cepstra it is the RMS distance in dB between two spectral envelopes, smoothed to
-    `order` cosines over the mel axis and freed of their levels. Nothing is warped in time: both
-    signals must be aligned.
+    `order` cosines over the mel axis and freed of their levels. Each signal counts down to 60 dB
+    below its own loudest bin. Nothing is warped in time: both signals must be aligned.
 
     Args:
         log_mel: [M, N], natural log of the magnitude.
@@ -88,7 +100,8 @@ def mel_cepstral_distortion_db(
     _check_aligned(log_mel, truth_log_mel, active)
     if not bool(active.any()):
         return math.nan
-    difference = mel_cepstra(log_mel[:, active] - truth_log_mel[:, active], order)
+    heard, truth_heard = limit_range(log_mel[:, active]), limit_range(truth_log_mel[:, active])
+    difference = mel_cepstra(heard - truth_heard, order)
     per_frame = (2 * difference.square().sum(dim=0)).sqrt() * (10 / math.log(10))
     return float(per_frame.mean())
 
@@ -108,8 +121,8 @@ def average_spectrum_distance_db(log_mel: Tensor, other_log_mel: Tensor, order: 
     """
     if log_mel.shape[1] == 0 or other_log_mel.shape[1] == 0:
         return math.nan
-    mean = mel_cepstra(log_mel, order).mean(dim=1)
-    other = mel_cepstra(other_log_mel, order).mean(dim=1)
+    mean = mel_cepstra(limit_range(log_mel), order).mean(dim=1)
+    other = mel_cepstra(limit_range(other_log_mel), order).mean(dim=1)
     return 10 / math.log(10) * math.sqrt(2 * float((mean - other).square().sum()))
 
 
