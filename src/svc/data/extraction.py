@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from svc.audio.io import iter_audio, probe, read_audio
+from svc.audio.io import iter_audio, read_audio
 from svc.audio.mel import MelSpectrogram
 from svc.audio.slicing import slice_at_silences
 from svc.audio.spec import AudioSpec
@@ -128,7 +128,7 @@ class RecordingExtractor:
     def _cut(self, job: Job) -> Iterator[tuple[int, Tensor]]:
         """Slices as (first sample, audio [N * hop])."""
         spec, path = self._spec, job.recording.path
-        if probe(path).duration_s <= 2 * _BLOCK_S:
+        if job.duration_s <= 2 * _BLOCK_S:
             audio = read_audio(path, spec.sample_rate_hz)
             for piece in slice_at_silences(audio, spec, **self._slicing):
                 yield piece.start_sample, audio[piece.start_sample : piece.stop_sample]
@@ -150,7 +150,9 @@ class RecordingExtractor:
         spec, recording = self._spec, job.recording
         frames = spec.frames(len(audio))
         audio = audio[: frames * spec.hop_samples]
-        peak = float(audio.abs().max())
+        magnitude = audio.abs()
+        peak = float(magnitude.max())
+        rms = float(torch.linalg.vector_norm(audio, dtype=torch.float64)) / len(audio) ** 0.5
         gain = 1.0 if peak <= 1.0 else 1.0 / peak
         stored = torch.round(audio * (gain * AUDIO_FULL_SCALE)).to(torch.int16).numpy()
         record = SliceRecord(
@@ -164,9 +166,9 @@ class RecordingExtractor:
             frames=frames,
             content_frames=0,
             gain=round(gain, 6),
-            rms_db=_decibels(float(audio.double().square().mean().sqrt()) * gain),
+            rms_db=_decibels(rms * gain),
             peak_db=_decibels(peak * gain),
-            clipped_share=round(float((audio.abs() >= CLIPPED_LEVEL).double().mean()), 6),
+            clipped_share=round(int((magnitude >= CLIPPED_LEVEL).sum()) / len(audio), 6),
             voiced_share=0.0,
             f0_median_hz=0.0,
             f0_min_hz=0.0,

@@ -68,7 +68,7 @@ class SourceRecord:
 
     def to_json(self) -> str:
         """Canonical text."""
-        return json.dumps(asdict(self), ensure_ascii=False, indent=1, sort_keys=True)
+        return json.dumps(asdict(self), ensure_ascii=False, sort_keys=True)
 
     @classmethod
     def from_json(cls, text: str) -> "SourceRecord":
