@@ -111,9 +111,10 @@ class Converter:
         try:
             generator.load_state_dict(weights)
         except RuntimeError as error:
+            first_lines = "\n".join(str(error).splitlines()[:4])
             raise UserError(
                 f"The weights in the checkpoint {path} do not fit the model that its "
-                f"configuration describes (svc {facts.svc_version}): {error}"
+                f"configuration describes (svc {facts.svc_version}): {first_lines}"
             ) from error
         return cls(
             generator, extractors, facts.audio, facts.speakers, device=chosen, precision=precision

@@ -1,0 +1,109 @@
+"""A converter from nothing but a checkpoint file."""
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from svc.audio.spec import AudioSpec
+from svc.checkpoints.training_checkpoint import CheckpointFacts, TrainingProgress, write_svc_state
+from svc.errors import UserError
+from svc.inference.converter import Converter
+from svc.models.hifisinger import HifiSinger
+
+CONFIG: dict[str, Any] = {
+    "arch": {
+        "_target_": "svc.training.hifisinger.HifiSingerModule",
+        "generator": {
+            "_target_": "svc.models.hifisinger.HifiSinger",
+            "conditioner": {"_target_": "svc.models.conditioner.Conditioner", "channels": 8},
+            "backbone": {
+                "_target_": "svc.models.wavenet.WaveNet",
+                "in_channels": 8,
+                "condition_channels": 8,
+                "channels": 8,
+                "layers": 4,
+                "dilation_cycle": 4,
+                "out_channels": 8,
+            },
+            "decoder": {
+                "_target_": "svc.models.nsf_hifigan.NsfHifiGan",
+                "initial_channels": 16,
+                "upsample_rates": [8, 8, 8],
+                "upsample_kernels": [16, 16, 16],
+                "resblock_kernels": [3],
+                "resblock_dilations": [[1, 3]],
+            },
+        },
+    },
+    "content": {"_target_": "svc.features.content.mfcc.MfccContent"},
+    "pitch": {
+        "_target_": "svc.features.pitch.parselmouth.ParselmouthPitch",
+        "f0_min_hz": 60.0,
+    },
+    "energy": {"_target_": "svc.features.energy.rms.RmsEnergy"},
+}
+
+
+@pytest.fixture
+def write_checkpoint(tmp_path: Path, make_generator: Callable[[], HifiSinger]):  # type: ignore[no-untyped-def]
+    def write(config: dict[str, Any] = CONFIG, **extra: torch.Tensor) -> Path:
+        generator = make_generator()
+        facts = CheckpointFacts(
+            config=config,
+            audio=AudioSpec(),
+            features={},
+            feature_fingerprint="0",
+            speakers=["anna", "bert"],
+            content_channels=generator.conditioner.content_channels,
+        )
+        weights = {f"generator.{k}": v for k, v in generator.state_dict().items()} | extra
+        checkpoint: dict[str, Any] = {"state_dict": weights}
+        write_svc_state(checkpoint, facts, TrainingProgress(), {})
+        torch.save(checkpoint, tmp_path / "model.ckpt")
+        return tmp_path / "model.ckpt"
+
+    return write
+
+
+def test_is_the_model_that_was_saved(  # type: ignore[no-untyped-def]
+    write_checkpoint, make_converter: Callable[..., Converter]
+) -> None:
+    audio = 0.1 * torch.sin(torch.arange(20_000) * 0.03)
+    loaded = Converter.from_checkpoint(write_checkpoint(), device="cpu")
+    assert loaded.speakers == ["anna", "bert"]
+    assert loaded.extractors.pitch.f0_min_hz == 60.0
+    wanted = make_converter()
+    wanted.extractors = loaded.extractors
+    assert torch.equal(
+        loaded.convert(audio, 44_100, speaker="bert"),
+        wanted.convert(audio, 44_100, speaker="bert"),
+    )
+
+
+def test_refuses_foreign_code(write_checkpoint) -> None:  # type: ignore[no-untyped-def]
+    config = copy.deepcopy(CONFIG)
+    config["content"] = {"_target_": "os.system", "command": "true"}
+    with pytest.raises(UserError, match=r"os\.system"):
+        Converter.from_checkpoint(write_checkpoint(config), device="cpu")
+
+
+def test_refuses_another_shape(write_checkpoint) -> None:  # type: ignore[no-untyped-def]
+    config = copy.deepcopy(CONFIG)
+    config["arch"]["generator"]["backbone"]["layers"] = 5
+    with pytest.raises(UserError, match="do not fit the model"):
+        Converter.from_checkpoint(write_checkpoint(config), device="cpu")
+
+
+def test_refuses_a_configuration_without_parts(write_checkpoint) -> None:  # type: ignore[no-untyped-def]
+    path = write_checkpoint({key: value for key, value in CONFIG.items() if key != "pitch"})
+    with pytest.raises(UserError, match="lacks 'pitch'"):
+        Converter.from_checkpoint(path, device="cpu")
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="There is no checkpoint"):
+        Converter.from_checkpoint(tmp_path / "none.ckpt", device="cpu")
