@@ -59,3 +59,19 @@ def test_a_file_cannot_name_anything_but_our_own_parts(target: str, depth: int) 
 
 def test_a_file_may_name_our_own_parts() -> None:
     assert build(SPEC, trusted=False) == AudioSpec(mel_bins=80)
+
+
+def test_live_objects_reach_the_constructor_as_they_are() -> None:
+    spec = AudioSpec(mel_bins=80)
+    assert build({"_target_": "builtins.dict", "a": 1}, spec=spec) == {"a": 1, "spec": spec}
+    assert build({"_target_": "builtins.dict"}, spec=spec)["spec"] is spec
+
+
+def test_mappings_are_merged_into_child_nodes() -> None:
+    node = {"_target_": "builtins.dict", "spec": {**SPEC, "mel_min_hz": 5.0}}
+    assert build(node, spec={"mel_bins": 64})["spec"] == AudioSpec(mel_bins=64, mel_min_hz=5.0)
+
+
+def test_partial_from_the_call_and_from_the_node() -> None:
+    assert build(SPEC, _partial_=True)(mel_min_hz=1.0) == AudioSpec(mel_bins=80, mel_min_hz=1.0)
+    assert build({**SPEC, "_partial_": True})() == AudioSpec(mel_bins=80)

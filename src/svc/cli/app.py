@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -40,13 +41,43 @@ def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoRe
 
         register_schemas()
         register_resolvers()
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(task)()
+        command = _reporting(name, config_name, task)
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
+            command
+        )()
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what was finished is kept.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         sys.exit(_report(name, config_name, error))
     sys.exit(0)
+
+
+def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """The task, telling of its own faults, because Hydra would print a line of its own first."""
+
+    def command(config: Any) -> Any:
+        try:
+            return task(config)
+        except Exception as error:
+            code = _report(name, config_name, error)
+            if code == EXIT_USER_MUST_CHANGE:
+                _remove_unused_run_folder()
+            sys.exit(code)
+
+    return command
+
+
+def _remove_unused_run_folder() -> None:
+    """Take back the folder that Hydra made for a run that never began."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if HydraConfig.get().output_subdir is None:
+        return
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    logs = {f"{HydraConfig.get().job.name}.log", HydraConfig.get().output_subdir}
+    if {path.name for path in folder.iterdir()} <= logs:
+        shutil.rmtree(folder)
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:

@@ -1,7 +1,6 @@
 """Steps that several commands share: checked settings, live parts, a prepared dataset."""
 
-import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +12,10 @@ from svc.errors import UserErrors
 
 if TYPE_CHECKING:
     from svc.audio.spec import AudioSpec
-    from svc.data.preparation import PreparationReport
+    from svc.data.report import PreparationReport
     from svc.data.settings import ExtractionSettings
     from svc.data.sources import RecordingSource
 
-_logger = logging.getLogger(__name__)
 _WHAT_TO_GIVE = {
     "dataset.path": "dataset.path=FOLDER with your recordings, or dataset=demo",
     "checkpoint": "checkpoint=FILE, or the folder of a run",
@@ -40,13 +38,22 @@ def plain_config(
     Raises:
         UserErrors: something is missing or cannot work.
     """
-    missing = sorted(OmegaConf.missing_keys(config))
+    missing = sorted(_missing_keys(OmegaConf.to_container(config, resolve=False)))
     if missing:
         hints = [f"{key} is not set; give {_WHAT_TO_GIVE.get(key, f'{key}=…')}" for key in missing]
         raise UserErrors("The configuration is not complete:", hints)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check_config(plain, run_time, device_problem)
     return plain
+
+
+def _missing_keys(node: Any, path: str = "") -> Iterator[str]:
+    """Every setting that still is `???`; found before anything that refers to it is resolved."""
+    if isinstance(node, dict):
+        for key, child in node.items():
+            yield from _missing_keys(child, f"{path}.{key}" if path else str(key))
+    elif node == "???":
+        yield path
 
 
 def extraction_settings(config: Mapping[str, Any]) -> "ExtractionSettings":

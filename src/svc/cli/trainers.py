@@ -29,8 +29,9 @@ def with_chosen_trainer(config: DictConfig) -> DictConfig:
     composed = _loader().load_configuration(
         hydra_config.job.config_name, [*overrides, f"trainer={chosen}"], RunMode.RUN
     )
-    with_hydra = OmegaConf.masked_copy(composed, [k for k in composed if k != "hydra"])  # type: ignore[arg-type]
-    return with_hydra
+    keys = [str(key) for key in composed if key != "hydra"]
+    without_hydra: DictConfig = OmegaConf.masked_copy(composed, keys)
+    return without_hydra
 
 
 def device_problem(accelerator: str, devices: int | str, precision: str) -> str | None:
@@ -48,7 +49,7 @@ def device_problem(accelerator: str, devices: int | str, precision: str) -> str 
 def working_trainers() -> list[str]:
     """The options of the group `trainer` that this machine can run."""
     names = []
-    for name in _loader().list_group_options("trainer"):
+    for name in _loader().get_group_options("trainer"):
         if name == "base":
             continue
         settings = _trainer_settings(name)

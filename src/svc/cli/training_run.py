@@ -13,11 +13,11 @@ from svc.checkpoints.training_checkpoint import CheckpointFacts
 from svc.cli.parts import extraction_settings, prepare_dataset
 from svc.config.instantiate import build
 from svc.data.data_module import SvcDataModule
-from svc.data.store import FeatureStore
+from svc.data.store import MANIFEST, FeatureStore
+from svc.errors import UserError
 from svc.training.runs import (
     checkpoint_to_resume,
     find_resumable_run,
-    require_resumable_run,
     require_same_config,
     write_run_file,
 )
@@ -44,7 +44,14 @@ def checkpoint_to_continue(config: Mapping[str, Any]) -> Path | None:
     if resume is None:
         return None
     if resume == "auto":
-        run = require_resumable_run(Path(config["paths"]["output_dir"]), config)
+        runs_root = Path(config["paths"]["output_dir"])
+        run = find_resumable_run(runs_root, config)
+        if run is None:
+            raise UserError(
+                f"resume=auto: no run below {runs_root} has this configuration and a checkpoint. "
+                f"Give the settings that the run was started with, or its checkpoint "
+                f"(resume=RUN/checkpoints/last.ckpt), or leave resume out to start anew."
+            )
         return checkpoint_to_resume(run)
     checkpoint = checkpoint_to_resume(Path(resume))
     require_same_config(run_of(checkpoint), config)
@@ -64,7 +71,7 @@ def prepared_store(config: Mapping[str, Any], spec: AudioSpec) -> FeatureStore:
     """
     folder = Path(config["paths"]["store_dir"])
     wanted = extraction_settings(config)
-    if FeatureStore.is_prepared(folder):
+    if (folder / MANIFEST).is_file():
         return FeatureStore.open(folder, wanted)
     source = build(config["dataset"])
     _logger.info("Preparing %s into %s.", source.name, folder)

@@ -1,5 +1,6 @@
 """The one way in which configuration becomes live objects."""
 
+import functools
 import importlib
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,9 @@ def build(config: Mapping[str, Any], /, *, trusted: bool = True, **overrides: An
         trusted: False for a node that came out of a file, such as a checkpoint: then every
             `_target_` must name a class or function that svc itself defines, so that a file can
             choose between our parts but cannot run anything else.
-        overrides: values known only at run time; a mapping reaches into a child node.
+        overrides: values known only at run time. A mapping is merged into the child node of that
+            name; anything else reaches the constructor as it is. `_partial_=True` returns a
+            `functools.partial` instead of calling.
 
     Raises:
         UserError: the target is not allowed, cannot be found, or refuses its values.
@@ -28,18 +31,44 @@ def build(config: Mapping[str, Any], /, *, trusted: bool = True, **overrides: An
     from hydra.utils import instantiate
     from omegaconf import DictConfig, OmegaConf
 
-    plain = (
-        OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else config
-    )
+    plain: Any = config
+    if isinstance(config, DictConfig):
+        plain = OmegaConf.to_container(config, resolve=True)
     if not isinstance(plain, Mapping) or "_target_" not in plain:
         raise UserError(f"Expected a setting with a `_target_`, got {plain!r}.")
     if not trusted:
         for path, target in targets(plain):
             require_own_target(target, path)
+    into_nodes = {key: value for key, value in overrides.items() if isinstance(value, Mapping)}
+    node = {key: value for key, value in merged(plain, into_nodes).items() if key != "_partial_"}
+    live = {
+        key: value
+        for key, value in overrides.items()
+        if key not in into_nodes and key != "_partial_"
+    }
     try:
-        return instantiate(dict(plain), _convert_="all", **overrides)
+        # Live objects stay out of Hydra's hands: it would take a dataclass for configuration.
+        part = instantiate(node, _convert_="all", _partial_=True)
+        if overrides.get("_partial_", plain.get("_partial_", False)):
+            return functools.partial(part, **live) if live else part
+        return part(**live)
+    except UserError:
+        raise
     except InstantiationException as error:
         raise _explained(error, plain["_target_"]) from error
+    except (TypeError, ValueError) as error:
+        raise UserError(f"Cannot build {plain['_target_']}: {error}") from error
+
+
+def merged(node: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of a plain tree with the values of another tree put into it."""
+    result = dict(node)
+    for key, value in changes.items():
+        inner = result.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = merged(inner, value)
+        result[key] = value
+    return result
 
 
 def targets(node: Any, path: str = "") -> Iterator[tuple[str, str]]:
