@@ -1,0 +1,5 @@
+"""Conversion: audio in, audio in another voice out."""
+
+from svc.inference.converter import Converter
+
+__all__ = ["Converter"]

@@ -13,9 +13,9 @@ from svc.features.interpolation import to_mel_grid
 from svc.features.pitch.base import PitchTracker
 from svc.inference.chunking import plan_chunks
 
-MAX_WINDOW_S = 600.0
+MAX_WINDOW_S = 120.0
 """Longest piece analysed at once. Long, because trackers and normalisation judge a frame by its
-surroundings; bounded, because their memory grows with it."""
+surroundings; bounded, because their memory grows with it, by 7 MB per second."""
 
 
 @dataclass(frozen=True)

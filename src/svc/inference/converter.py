@@ -79,7 +79,7 @@ class Converter:
 
         Args:
             path: a .ckpt file.
-            device: "auto", "cpu", "cuda", "cuda:1", "mps".
+            device: "auto", "cpu", "cuda", "cuda:1".
             precision: "fp32" or "bf16".
 
         Raises:

@@ -12,13 +12,13 @@ Precision = Literal["fp32", "bf16"]
 def choose_device(device: str) -> torch.device:
     """The device for a name; "auto" takes the first CUDA device, else the CPU.
 
+    Apple's MPS is not offered: it has no float64, in which the sine source counts its phase.
+
     Raises:
         UserError: there is no such device here.
     """
     cuda = torch.cuda.device_count()
     available = ["cpu", *(f"cuda:{index}" for index in range(cuda))]
-    if torch.backends.mps.is_available():
-        available.append("mps")
     if device == "auto":
         return torch.device("cuda:0" if cuda else "cpu")
     try:
