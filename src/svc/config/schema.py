@@ -61,6 +61,8 @@ class InferConfig:
     """Semitones, fractions allowed."""
     device: str = "auto"
     precision: str = "fp32"
+    subtype: str = "PCM_16"
+    """How samples are stored: PCM_16, PCM_24 or FLOAT."""
     overwrite: bool = True
     paths: Any = None
 

@@ -1,0 +1,40 @@
+"""`svc-infer`: convert a recording, or a folder of them, with a checkpoint."""
+
+from pathlib import Path
+from typing import Any, NoReturn
+
+from svc.cli.app import run_command
+
+
+def main() -> NoReturn:
+    """Entry point of the console script."""
+    run_command("svc-infer", "infer", infer)
+
+
+def infer(config: Any) -> None:
+    """Convert what the composed configuration names, and print what became of every file."""
+    from svc.checkpoints.runs import checkpoint_to_convert_with
+    from svc.cli.parts import plain_config
+    from svc.inference.converter import Converter
+    from svc.inference.files import convert_files
+
+    plain = plain_config(config, run_time={})
+    converter = Converter.from_checkpoint(
+        checkpoint_to_convert_with(Path(plain["checkpoint"])),
+        device=plain["device"],
+        precision=plain["precision"],
+    )
+    report = convert_files(
+        converter,
+        Path(plain["input"]).expanduser(),
+        None if plain["output"] is None else Path(plain["output"]).expanduser(),
+        speaker=plain["speaker"],
+        pitch_shift_semitones=plain["pitch_shift"],
+        subtype=plain["subtype"],
+        overwrite=plain["overwrite"],
+    )
+    print(report.summary())
+
+
+if __name__ == "__main__":
+    main()
