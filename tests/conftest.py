@@ -18,6 +18,7 @@ def shared() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _few_threads() -> None:
-    """Two threads at the most, so that parallel test processes do not fight for the cores."""
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+def _one_thread() -> None:
+    """One thread per test process: the suite runs as many processes as there are cores, and
+    threads that fight for a core make it ten times slower."""
+    torch.set_num_threads(1)

@@ -61,7 +61,9 @@ def describe_machine(rates: MachineRates) -> dict[str, object]:
     }
 
 
-def three_ways(seconds: float, gflop: float, rates: MachineRates, precision: str) -> dict[str, float]:
+def three_ways(
+    seconds: float, gflop: float, rates: MachineRates, precision: str
+) -> dict[str, float]:
     """A duration as seconds, as a fraction of the machine's convolution rate, and normalised.
 
     Args:
@@ -83,7 +85,9 @@ def three_ways(seconds: float, gflop: float, rates: MachineRates, precision: str
 def _processor() -> str:
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
-            names = [line.split(":", 1)[1].strip() for line in file if line.startswith("model name")]
-        return names[0] if names else platform.processor()
+            names = [
+                line.split(":", 1)[1].strip() for line in file if line.startswith("model name")
+            ]
+        return names[0].strip() if names else platform.processor()
     except OSError:
         return platform.processor()

@@ -98,7 +98,7 @@ class MelSpectrogram(nn.Module):
                 center=False,
                 return_complex=True,
             )
-            power = torch.view_as_real(spectrum).square().sum(-1)
+            power = spectrum.real.square() + spectrum.imag.square()
             magnitude = torch.sqrt(power + _MAGNITUDE_EPSILON)
         return magnitude.reshape(*audio.shape[:-1], *magnitude.shape[-2:])
 

@@ -24,6 +24,8 @@ from svc.training.runs import (
 
 _logger = logging.getLogger(__name__)
 
+logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips are not for our users
+
 
 @dataclass(frozen=True)
 class TrainingParts:
