@@ -15,23 +15,16 @@ class DiscriminatorOutput:
     scores: list[Tensor]
     """[B, *] each: 1 for real, 0 for generated, at the optimum of the least-squares loss."""
     features: list[list[Tensor]]
-    """Hidden layers of each and its scores, for feature matching. The first dimension holds the
-    batch in order, B or a multiple of it."""
+    """[B, C, *] each: the hidden layers of each and its scores, for feature matching."""
 
     def split(self, batch: int) -> tuple["DiscriminatorOutput", "DiscriminatorOutput"]:
         """Undoes a concatenation in the batch: the first `batch` items and the rest."""
-        total = self.scores[0].shape[0]
-
-        def part(x: Tensor, start: int, stop: int) -> Tensor:
-            rows = x.shape[0] // total
-            return x[start * rows : stop * rows]
-
         first, second = (
             DiscriminatorOutput(
-                scores=[part(score, *span) for score in self.scores],
-                features=[[part(x, *span) for x in layers] for layers in self.features],
+                scores=[score[part] for score in self.scores],
+                features=[[x[part] for x in layers] for layers in self.features],
             )
-            for span in ((0, batch), (batch, total))
+            for part in (slice(0, batch), slice(batch, None))
         )
         return first, second
 
