@@ -44,6 +44,14 @@ class Discriminators(nn.Module):
         self.periods = periods
         self.scales = scales
 
+    @property
+    def judges(self) -> list[nn.Module]:
+        """The single discriminators, audio [B, 1, T] -> scores and features. Their losses are
+        independent sums, so that a training step may finish one, backward pass included, before
+        the next and hold the activations of only one."""
+        scales = self.scales.scales if self.scales is not None else nn.ModuleList()
+        return [*self.periods.periods, *scales]
+
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """audio [B, 1, T] with T above the longest period.
 
@@ -52,9 +60,7 @@ class Discriminators(nn.Module):
         """
         if audio.ndim != 3 or audio.shape[1] != 1:
             raise ValueError(f"audio {list(audio.shape)} must be [B, 1, T]")
-        results = self.periods(audio)
-        if self.scales is not None:
-            results = [*results, *self.scales(audio)]
+        results = [judge(audio) for judge in self.judges]
         return DiscriminatorOutput(
             scores=[scores for scores, _ in results], features=[features for _, features in results]
         )

@@ -42,10 +42,12 @@ class ScaleDiscriminator(nn.Module):
         width: factor for the channels of `PUBLISHED_LAYERS`; a layer has as many of its groups as
             the narrower channels allow.
         spectral: spectral norm instead of weight norm.
+        halvings: how often the audio is averaged to half its rate beforehand.
     """
 
-    def __init__(self, width: float = 1.0, spectral: bool = False) -> None:
+    def __init__(self, width: float = 1.0, *, spectral: bool = False, halvings: int = 0) -> None:
         super().__init__()
+        self.halvings = halvings
         norm = partial(parametrizations.spectral_norm, name="weight") if spectral else weight_norm
         self.layers = nn.ModuleList()
         channels_in = 1
@@ -72,6 +74,8 @@ class ScaleDiscriminator(nn.Module):
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
         """audio [B, 1, T] -> scores [B, T'] and the layers' features [B, C, T']."""
         x = audio
+        for _ in range(self.halvings):
+            x = F.avg_pool1d(x, 4, 2, padding=2)
         features = []
         for layer in self.layers:
             x = F.leaky_relu_(_convolve(layer, x), LEAKY_SLOPE)
@@ -87,24 +91,20 @@ class MultiScaleDiscriminator(nn.Module):
     The first, on the raw waveform, is spectrally normed, the others have weight norm.
 
     Args:
-        scales: how many; each sees the signal of the one before at half its rate.
+        scales: how many; each sees the audio at half the rate of the one before.
         width: factor for all channels. At 1 each scale has 9.9 M parameters.
     """
 
     def __init__(self, scales: int = 3, width: float = 1.0) -> None:
         super().__init__()
         self.scales = nn.ModuleList(
-            ScaleDiscriminator(width, spectral=index == 0) for index in range(scales)
+            ScaleDiscriminator(width, spectral=index == 0, halvings=index)
+            for index in range(scales)
         )
 
     def forward(self, audio: Tensor) -> list[tuple[Tensor, list[Tensor]]]:
         """audio [B, 1, T] -> scores and features of every scale."""
-        results = []
-        for index, discriminator in enumerate(self.scales):
-            if index:
-                audio = F.avg_pool1d(audio, 4, 2, padding=2)
-            results.append(discriminator(audio))
-        return results
+        return [discriminator(audio) for discriminator in self.scales]
 
 
 def _convolve(layer: nn.Module, x: Tensor) -> Tensor:
