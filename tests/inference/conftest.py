@@ -17,12 +17,6 @@ from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.wavenet import WaveNet
 
 
-@pytest.fixture(autouse=True)
-def _one_thread(_few_threads: None) -> None:
-    """These models are so small that a second thread mostly waits for the first."""
-    torch.set_num_threads(1)
-
-
 @pytest.fixture
 def spec() -> AudioSpec:
     return AudioSpec()

@@ -13,9 +13,9 @@ from torch.nn.utils import parametrize
 
 from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.errors import UserErrors
-from svc.training.adversary import AdversarialOptions, judge, judged_samples
+from svc.training.adversary import AdversarialOptions, judge
 from svc.training.hifisinger import NETWORKS, HifiSingerModule
-from svc.training.inputs import conditioning_of, sample_mask
+from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
 from svc.training.losses.adversarial import (
     discriminator_adversarial_loss,
     generator_adversarial_loss,
@@ -244,20 +244,41 @@ def test_validation_uses_the_average_and_every_frame_once(tmp_path: Path) -> Non
 def test_judge_leaves_no_gradient_in_the_discriminators() -> None:
     module = tiny_module()
     fake = (0.1 * torch.randn(2, 1, 4096)).requires_grad_()
-    result = judge(module.discriminator, torch.randn(2, 1, 4096), fake, slice(0, 2048))
+    result = judge(module.discriminator, torch.randn(2, 1, 4096), fake)
     (slope,) = torch.autograd.grad(generator_adversarial_loss(result.fake.scores), fake)
     assert all(p.grad is None for p in module.discriminator.parameters())
-    assert slope[..., :2048].abs().sum() > 0
-    assert slope[..., 2048:].abs().sum() == 0
+    assert slope.abs().sum() > 0
 
 
-def test_judged_samples_are_on_the_hop_grid_and_move() -> None:
+def test_rendered_windows_move_over_the_crop() -> None:
+    assert rendered_frames(FRAMES, None, 0) == slice(0, FRAMES)
+    assert rendered_frames(FRAMES, 99, 0) == slice(0, FRAMES)
+    windows = [rendered_frames(FRAMES, 3, seed) for seed in range(60)]
+    assert {w.stop - w.start for w in windows} == {3}
+    assert {w.start for w in windows} == set(range(FRAMES - 2))
+
+
+def test_a_window_is_rendered_and_the_whole_mel_is_learnt(tmp_path: Path) -> None:
+    """The bottleneck's loss is that of the whole crop, the waveform's that of the window."""
+    heard: list[tuple[int, ...]] = []
+
+    class Listen(Callback):
+        def on_train_start(self, trainer: Trainer, pl_module: HifiSingerModule) -> None:
+            pl_module.spectral_loss.register_forward_pre_hook(
+                lambda _, arguments: heard.extend(tuple(a.shape) for a in arguments)
+            )
+
+    module = tiny_module(render_frames=4)
+    fit(tiny_trainer(tmp_path, 1, [Listen()]), module, TinyData())
+    assert {shape[-1] for shape in heard} == {4 * SPEC.hop_samples}
     batch = make_batch(0)
-    assert judged_samples(batch, SPEC, None, 0) == slice(0, FRAMES * 512)
-    assert judged_samples(batch, SPEC, 99, 0) == slice(0, FRAMES * 512)
-    windows = [judged_samples(batch, SPEC, 3, seed) for seed in range(60)]
-    assert {w.stop - w.start for w in windows} == {3 * 512}
-    assert {w.start for w in windows} == {512 * i for i in range(FRAMES - 2)}
+    conditioning = conditioning_of(batch)
+    whole, part = (
+        module.generator(conditioning, rendered=window, rng=0)
+        for window in (slice(None), slice(2, 6))
+    )
+    assert torch.equal(whole.mel, part.mel)
+    assert part.audio.shape[-1] == 4 * SPEC.hop_samples
 
 
 def test_trainer_with_its_own_loss_scale_is_refused(tmp_path: Path) -> None:
@@ -305,5 +326,5 @@ def test_nonfinite_loss_is_no_matter_of_the_scale() -> None:
 
 def test_options_report_every_fault() -> None:
     with pytest.raises(UserErrors) as error:
-        AdversarialOptions(start_step=-1, window_frames=0, r1_weight=-1, r1_every_steps=0)
-    assert len(error.value.faults) == 4
+        AdversarialOptions(start_step=-1, r1_weight=-1, r1_every_steps=0)
+    assert len(error.value.faults) == 3

@@ -20,7 +20,7 @@ class SingerOutput:
     """A rendering and the mel that it was made from."""
 
     audio: Tensor
-    """[B, 1, N * hop_samples] in (-1, 1)."""
+    """[B, 1, N * hop_samples] in (-1, 1); fewer frames where only a window was rendered."""
     mel: Tensor
     """[B, M, N] natural log."""
 
@@ -59,6 +59,7 @@ class HifiSinger(nn.Module):
         self,
         conditioning: Conditioning,
         *,
+        rendered: slice = slice(None),
         source: Tensor | None = None,
         rng: Randomness = None,
     ) -> SingerOutput:
@@ -66,14 +67,22 @@ class HifiSinger(nn.Module):
 
         Args:
             conditioning: N frames.
-            source: [B, 1, N * hop_samples] excitation instead of the decoder's sine source.
+            rendered: the frames whose mel is decoded; the mel itself is always whole. In training
+                a window saves most of the work.
+            source: [B, 1, rendered frames * hop_samples] excitation instead of the sine source.
             rng: randomness of the sine source: a generator, a seed, or None for fresh numbers.
 
         Raises:
             ValueError: a shape is wrong.
         """
         mel = self.predict_mel(conditioning)
-        audio = self.decoder(mel, conditioning.f0_hz, conditioning.voiced, source=source, rng=rng)
+        audio = self.decoder(
+            mel[..., rendered],
+            conditioning.f0_hz[..., rendered],
+            conditioning.voiced[..., rendered],
+            source=source,
+            rng=rng,
+        )
         return SingerOutput(audio=audio, mel=mel)
 
     def predict_mel(self, conditioning: Conditioning) -> Tensor:

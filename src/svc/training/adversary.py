@@ -2,12 +2,9 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from svc.audio.spec import AudioSpec
-from svc.data.batch import Batch
 from svc.errors import UserErrors
 from svc.models.discriminators import DiscriminatorOutput
 
@@ -22,8 +19,6 @@ class AdversarialOptions:
 
     start_step: int = 0
     """Generator updates before they join; until then only the spectral losses train."""
-    window_frames: int | None = None
-    """Frames of each crop that they judge, at a random place; None for the whole crop."""
     r1_weight: float = 0.0
     """gamma of the R1 gradient penalty; 0 leaves it out."""
     r1_every_steps: int = 16
@@ -33,10 +28,6 @@ class AdversarialOptions:
         faults = []
         if self.start_step < 0:
             faults.append(f"start_step={self.start_step} must be 0 or more.")
-        if self.window_frames is not None and self.window_frames < 1:
-            faults.append(
-                f"window_frames={self.window_frames} must be 1 or more, or null for the whole crop."
-            )
         if not self.r1_weight >= 0:
             faults.append(f"r1_weight={self.r1_weight} must be 0 or more.")
         if self.r1_every_steps < 1:
@@ -55,34 +46,16 @@ class Judgement:
     """[B, 1, T], the recordings that were judged."""
 
 
-def judge(discriminator: nn.Module, real: Tensor, fake: Tensor, window: slice) -> Judgement:
+def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Judgement:
     """Run the discriminators once over each side.
 
     Args:
         discriminator: audio [B, 1, T] -> `DiscriminatorOutput`.
         real: [B, 1, T] recordings.
         fake: [B, 1, T] generated audio.
-        window: the samples to judge.
     """
     # The normed weights are the same for both sides, and computing them is not free.
     with parametrize.cached():
-        real_output = discriminator(real[..., window])
-        fake_output = discriminator(fake[..., window])
-    return Judgement(real_output, fake_output, real[..., window])
-
-
-def judged_samples(batch: Batch, audio: AudioSpec, window_frames: int | None, seed: int) -> slice:
-    """Where the discriminators listen in this step: a span on the hop grid, the same for all items.
-
-    Args:
-        batch: for the length of its crops.
-        audio: the hop.
-        window_frames: length of the span; None, or more than there is, for the whole crop.
-        seed: decides the place.
-    """
-    frames = batch.content.shape[1]
-    length = frames if window_frames is None else min(window_frames, frames)
-    # On the CPU, because reading a random number off a GPU would wait for it.
-    chooser = torch.Generator().manual_seed(seed)
-    start = int(torch.randint(frames - length + 1, (1,), generator=chooser))
-    return slice(start * audio.hop_samples, (start + length) * audio.hop_samples)
+        real_output = discriminator(real)
+        fake_output = discriminator(fake)
+    return Judgement(real_output, fake_output, real)

@@ -21,9 +21,9 @@ from svc.checkpoints.training_checkpoint import (
 )
 from svc.data.batch import Batch
 from svc.models.hifisinger import HifiSinger, SingerOutput
-from svc.training.adversary import AdversarialOptions, Judgement, judge, judged_samples
+from svc.training.adversary import AdversarialOptions, Judgement, judge
 from svc.training.ema import ExponentialMovingAverage
-from svc.training.inputs import conditioning_of, sample_mask
+from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
 from svc.training.losses.adversarial import (
     discriminator_adversarial_loss,
     generator_adversarial_loss,
@@ -79,6 +79,8 @@ class HifiSingerModule(L.LightningModule):
         spectral_loss: of the waveform; None for the default resolutions.
         gradient_clip_norm: for each network.
         ema_decay: of the moving average, see `ExponentialMovingAverage`.
+        render_frames: length of the window of each crop that is rendered to a waveform and judged;
+            None for all of it. The mel at the bottleneck always learns from the whole crop.
         seed: of all random numbers in training and validation steps.
         facts: what a checkpoint says about itself; without them it cannot be used for conversion.
     """
@@ -96,6 +98,7 @@ class HifiSingerModule(L.LightningModule):
         spectral_loss: MultiResolutionSpectralLoss | None = None,
         gradient_clip_norm: float = 0.5,
         ema_decay: float = 0.999,
+        render_frames: int | None = None,
         seed: int = 0,
         facts: CheckpointFacts | None = None,
     ) -> None:
@@ -110,6 +113,7 @@ class HifiSingerModule(L.LightningModule):
         self.weights = weights or LossWeights()
         self.adversarial = adversarial or AdversarialOptions()
         self.gradient_clip_norm = gradient_clip_norm
+        self.render_frames = render_frames
         self.seed = seed
         self.facts = facts
         self.progress = TrainingProgress()
@@ -158,14 +162,17 @@ class HifiSingerModule(L.LightningModule):
         """Update the generator, then the discriminators, from one batch."""
         seed = step_seed(self.seed, self.progress.batches_seen, self.trainer.global_rank)
         rng = torch.Generator(self.device).manual_seed(seed)
-        sung: SingerOutput = self.generator(conditioning_of(batch), rng=rng)
-        mask = sample_mask(batch, self.audio)
+        rendered = rendered_frames(batch.content.shape[1], self.render_frames, seed)
+        sung: SingerOutput = self.generator(conditioning_of(batch), rendered=rendered, rng=rng)
+        hop = self.audio.hop_samples
+        samples = slice(rendered.start * hop, rendered.stop * hop)
+        mask = sample_mask(batch, self.audio)[..., samples]
+        real = batch.audio[..., samples] * mask
         fake = sung.audio.detach().requires_grad_()
         judgement = None
         if self.global_step >= self.adversarial.start_step:
-            window = judged_samples(batch, self.audio, self.adversarial.window_frames, seed)
-            judgement = judge(self.discriminator, batch.audio * mask, fake * mask, window)
-        spectral = self.spectral_loss(fake * mask, batch.audio * mask)
+            judgement = judge(self.discriminator, real, fake * mask)
+        spectral = self.spectral_loss(fake * mask, real)
 
         metrics, result = self._update_generator(sung, fake, batch, spectral, judgement)
         results = [result]
