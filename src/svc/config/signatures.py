@@ -4,7 +4,8 @@ import inspect
 import typing
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
-from typing import Any, Literal, NoReturn, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, NoReturn, Union, get_args, get_origin
 
 from svc.config.instantiate import locate
 from svc.errors import UserError
@@ -95,7 +96,10 @@ def _type_problem(value: Any, hint: Any) -> str | None:
     from pydantic import TypeAdapter, ValidationError
     from pydantic.errors import PydanticSchemaGenerationError
 
-    if not _leaves(hint) <= _SCALARS or (isinstance(value, Mapping) and "_target_" in value):
+    if isinstance(value, Mapping) and "_target_" in value:
+        return None
+    hint = _without_live_objects(hint)
+    if not _leaves(hint) <= _SCALARS:
         return None
     if isinstance(value, bool) and bool not in _leaves(hint) and _leaves(hint) <= {int, float}:
         return f"must be a number, got {value}"
@@ -106,6 +110,18 @@ def _type_problem(value: Any, hint: Any) -> str | None:
     except PydanticSchemaGenerationError:
         return None
     return None
+
+
+def _without_live_objects(hint: Any) -> Any:
+    """`float` for `float | Tensor`: nothing that can be typed is a tensor or a part of a model."""
+    if get_origin(hint) not in (Union, UnionType):
+        return hint
+    plain = [
+        member
+        for member in get_args(hint)
+        if getattr(member, "__module__", "").partition(".")[0] not in ("torch", "lightning", "svc")
+    ]
+    return Union[tuple(plain)] if plain else hint  # noqa: UP007 (a union made of a list)
 
 
 def _leaves(hint: Any) -> set[Any]:
