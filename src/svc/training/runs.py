@@ -158,13 +158,20 @@ def fit(
     Raises:
         UserError: the checkpoint cannot be read.
         TrainingStopped: too many steps in a row came to nothing.
+        KeyboardInterrupt: the user pressed Ctrl-C; the last checkpoint is whole.
     """
     if resume_from is not None:
         load_progress(resume_from)
     with warnings.catch_warnings():
         for unfounded in _UNFOUNDED_WARNINGS:
             warnings.filterwarnings("ignore", message=unfounded)
-        trainer.fit(module, datamodule=data_module, ckpt_path=resume_from, weights_only=True)
+        try:
+            trainer.fit(module, datamodule=data_module, ckpt_path=resume_from, weights_only=True)
+        except SystemExit as left:
+            # Lightning tidies up after Ctrl-C and then leaves the process without a word.
+            if trainer.interrupted:
+                raise KeyboardInterrupt from left
+            raise
 
 
 def _leaves(node: Any, path: str = "") -> Iterator[tuple[str, Any]]:
