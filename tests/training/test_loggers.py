@@ -1,0 +1,113 @@
+"""Logging to wandb never asks for anything, and loses nothing where there is no key."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from svc.errors import UserError
+from svc.training.loggers import has_wandb_key, wandb_logger
+
+SETTINGS = ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE", "WANDB_BASE_URL", "WANDB_MODE", "NETRC")
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home without a key."""
+    for name in SETTINGS:
+        monkeypatch.delenv(name, raising=False)
+    folder = tmp_path / "home"
+    folder.mkdir()
+    monkeypatch.setenv("HOME", str(folder))
+    monkeypatch.setenv("USERPROFILE", str(folder))
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    return folder
+
+
+def test_a_key_is_found_where_wandb_finds_it(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not has_wandb_key()
+    (home / ".netrc").write_text("machine example.org login user password x\n")
+    assert not has_wandb_key()
+    (home / ".netrc").write_text("machine api.wandb.ai login user password x\n")
+    assert has_wandb_key()
+    monkeypatch.setenv("NETRC", str(home / "elsewhere"))
+    assert not has_wandb_key()
+    (home / "elsewhere").write_text("machine wb.example.org login user password x\n")
+    assert not has_wandb_key()
+    monkeypatch.setenv("WANDB_BASE_URL", "https://wb.example.org/")
+    assert has_wandb_key()
+    monkeypatch.delenv("NETRC")
+    (home / ".netrc").write_text("this is not a netrc file\n")
+    assert not has_wandb_key()
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert has_wandb_key()
+
+
+def mode(run_dir: Path, **settings: object) -> str | None:
+    """How wandb will be told to run; the run itself is not started."""
+    logger = wandb_logger("svc", str(run_dir), **settings)  # type: ignore[arg-type]
+    chosen: str | None = logger._wandb_init["mode"]
+    return chosen
+
+
+def test_online_and_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mode(tmp_path) == "offline"
+    assert mode(tmp_path, offline=True) == "offline"
+    with pytest.raises(UserError, match=r"offline=false: there is no key.*WANDB_API_KEY"):
+        wandb_logger("svc", str(tmp_path), offline=False)
+    monkeypatch.setenv("WANDB_MODE", "disabled")
+    assert mode(tmp_path) is None  # then wandb does as WANDB_MODE says
+    monkeypatch.delenv("WANDB_MODE")
+    monkeypatch.setenv("WANDB_API_KEY", "x")
+    assert mode(tmp_path) is None
+    assert mode(tmp_path, offline=False) is None
+    assert mode(tmp_path, offline=True) == "offline"
+
+
+def test_a_continued_run_keeps_its_id(tmp_path: Path) -> None:
+    first, again, other = (
+        wandb_logger("svc", str(tmp_path / run)) for run in ("one", "one", "two")
+    )
+    assert first.version == again.version
+    assert other.version != first.version
+    assert first._wandb_init["name"] == "one"
+
+
+OFFLINE_RUN = """
+import sys
+from pathlib import Path
+import torch
+from lightning.pytorch import Trainer
+from svc.training.loggers import wandb_logger
+from svc.training.media_logging import log_audio
+from svc.training.metric_logging import log_metrics
+for run in ("one", "two"):
+    trainer = Trainer(logger=wandb_logger("svc", run), accelerator="cpu")
+    log_metrics(trainer, {"valid_loss": 0.5}, step=3)
+    log_audio(trainer, "sample/0/target", torch.zeros(1000), 44100, step=3)
+    trainer.logger.finalize("success")
+"""
+
+
+@pytest.mark.slow
+def test_without_a_key_runs_are_written_offline_and_apart(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", OFFLINE_RUN],
+        cwd=tmp_path,
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Create a W&B account" not in done.stdout + done.stderr
+    for run in ("one", "two"):
+        (folder,) = (tmp_path / run / "wandb").glob("offline-run-*")
+        (record,) = folder.glob("*.wandb")
+        content = record.read_bytes()
+        assert b"valid_loss" in content
+        assert b"trainer/global_step" in content
+        assert len(list(folder.glob("files/media/audio/sample/0/*.wav"))) == 1
