@@ -117,6 +117,8 @@ def training_parts(
         loggers=_built(config["logger"]),
     )
     write_run_file(run_dir, config)
+    for logger in trainer.loggers:
+        logger.log_hyperparams(dict(config))  # what a dashboard finds and compares runs by
     data = build(config["data"], store=store, spec=spec)
     return TrainingParts(trainer, module, data)
 
