@@ -17,6 +17,7 @@ from svc.cli.app import quote_paths
         ("dataset.path=/stimme/größe", "dataset.path='/stimme/größe'"),
         ("speaker=a b", "speaker=a b"),
         ("checkpoint=a.ckpt,b.ckpt", "checkpoint=a.ckpt,b.ckpt"),
+        ("output=one, two (new).wav", "output='one, two (new).wav'"),
         ("--help", "--help"),
     ],
 )
@@ -28,3 +29,9 @@ def test_a_comma_in_the_name_of_an_existing_file_is_no_sweep(tmp_path: Path) -> 
     song = tmp_path / "one, two.wav"
     song.touch()
     assert quote_paths([f"input={song}"]) == [f"input='{song}'"]
+
+
+def test_a_comma_means_a_sweep_only_where_one_is_asked_for() -> None:
+    values = "input=größe.wav,other.wav"
+    assert quote_paths([values]) == ["input='größe.wav,other.wav'"]
+    assert quote_paths(["-m", values]) == ["-m", values]

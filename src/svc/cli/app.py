@@ -69,29 +69,38 @@ def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Calla
 
 
 def _remove_unused_run_folder() -> None:
-    """Take back the folder that Hydra made for a run that never began."""
+    """Take back the folder that Hydra made for a run that never began, and those around it that
+    hold nothing else."""
     from hydra.core.hydra_config import HydraConfig
 
     if HydraConfig.get().output_subdir is None:
         return
     folder = Path(HydraConfig.get().runtime.output_dir)
     logs = {f"{HydraConfig.get().job.name}.log", HydraConfig.get().output_subdir}
-    if {path.name for path in folder.iterdir()} <= logs:
-        shutil.rmtree(folder)
+    if not {path.name for path in folder.iterdir()} <= logs:
+        return
+    shutil.rmtree(folder)
+    for around in folder.parents:
+        below_here = Path.cwd() in around.parents
+        if not below_here or any(around.iterdir()):
+            break
+        around.rmdir()
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
     """Put quotes around paths that Hydra's override grammar would trip over.
 
-    `input=My song (live).wav` is what people type; Hydra wants `input='My song (live).wav'`.
+    `input=My song (live).wav` is what people type; Hydra wants `input='My song (live).wav'`. A
+    comma separates the values of a sweep only where one is asked for, or nothing else is special.
     """
+    sweeps = not {"-m", "--multirun"}.isdisjoint(arguments)
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
         plain = re.fullmatch(r"[\w./~+-]*", value, flags=re.ASCII)
         if equals and key in _PATH_KEYS and not plain and value[:1] not in ("'", '"', "$", "["):
-            swept = "," in value and not Path(value).exists()
-            if not swept:
+            listed = re.fullmatch(r"[\w./~+,-]*", value, flags=re.ASCII)
+            if not ("," in value and (sweeps or listed)) or Path(value).exists():
                 escaped = value.replace("\\", "\\\\").replace("'", "\\'")
                 argument = f"{key}='{escaped}'"
         quoted.append(argument)
@@ -150,20 +159,37 @@ def _nearest_setting(key: str, config_name: str) -> str:
     """A hint at the setting or group that was probably meant, or nothing."""
     from hydra import compose, initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
+    from hydra.errors import HydraException
     from omegaconf import OmegaConf
 
+    groups = [a for a in sys.argv[1:] if (conf_dir() / a.partition("=")[0]).is_dir()]
     GlobalHydra.instance().clear()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        plain = OmegaConf.to_container(compose(config_name), resolve=False)
+        try:
+            composed = compose(config_name, groups)
+        except HydraException:  # a sweep, or an option from elsewhere
+            composed = compose(config_name)
+    plain = OmegaConf.to_container(composed, resolve=False)
     settings: list[str] = []
     _collect_keys(plain, "", settings)
-    close = get_close_matches(key.replace("/", "."), settings, n=1)
-    return f"; did you mean {close[0]}?" if close else "."
+    key = key.replace("/", ".")
+    if close := get_close_matches(key, settings, n=1):
+        return f"; did you mean {close[0]}?"
+    group, _, name = key.rpartition(".")
+    siblings = [s.rpartition(".")[2] for s in settings if s.rpartition(".")[0] == group]
+    if not group or not siblings:
+        return "."
+    return (
+        f"; {group} has {', '.join(siblings)}. What its class takes besides these is given with "
+        f"a plus: +{group}.{name}=…"
+    )
 
 
 def _collect_keys(node: Any, path: str, found: list[str]) -> None:
     if isinstance(node, dict):
         for key, child in node.items():
+            if str(key).startswith("_"):  # _target_ and its like are not for the command line
+                continue
             inner = f"{path}.{key}" if path else str(key)
             found.append(inner)
             _collect_keys(child, inner, found)
