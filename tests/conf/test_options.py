@@ -1,0 +1,193 @@
+"""Every option of every group composes, passes its checks, and fits the others."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from command_line import Terminal
+from svc.audio.spec import AudioSpec
+from svc.cli.train import RUN_TIME_ARGUMENTS
+from svc.config.checks import check_config
+from svc.config.instantiate import build
+from svc.config.paths import conf_dir
+from svc.config.resolvers import register_resolvers
+from svc.config.schema import register_schemas
+from svc.errors import UserErrors
+from svc.models.conditioner import Conditioning
+from svc.models.hifisinger import HifiSinger
+from svc.training.hifisinger import HifiSingerModule
+
+COMMANDS = ("train", "preprocess")
+NEEDED = ("dataset.path=voices", "content=mfcc", "paths.run_dir=run")
+"""What must be given; outside a command there is no run folder yet."""
+
+NOT_OPTIONS = {"hydra", "local"}
+"""Folders of conf/ that are not groups of parts."""
+
+UNAVAILABLE = {("content", "hubert_soft")}
+"""Options that only say what to use instead."""
+
+GENERATOR_PARAMETERS = {"hifisinger": (13.5e6, 16.5e6), "hifisinger_tiny": (0.3e6, 1.5e6)}
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+
+
+GROUPS = sorted(
+    path.name for path in conf_dir().iterdir() if path.is_dir() and path.name not in NOT_OPTIONS
+)
+OPTIONS = [
+    pytest.param(group, option, id=f"{group}={option}")
+    for group in GROUPS
+    for option in options(group)
+]
+
+
+@pytest.fixture(autouse=True)
+def _hydra() -> Iterator[None]:
+    register_schemas()
+    register_resolvers()
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()
+
+
+def composed(command: str, *overrides: str) -> dict[str, Any]:
+    """The plain resolved configuration of a command."""
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        config = compose(command, [*NEEDED, *overrides])
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return plain
+
+
+def test_there_are_groups_and_options() -> None:
+    named = {"arch", "vocoder", "pitch", "trainer", "dataset", "content", "energy", "audio"}
+    assert named | {"optim", "scheduler", "logger", "callbacks", "experiment"} <= set(GROUPS)
+    assert all(options(group) for group in GROUPS)
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_passes_the_checks_of_training(group: str, option: str) -> None:
+    plain = composed("train", f"{group}={option}")
+    if (group, option) in UNAVAILABLE:
+        with pytest.raises(UserErrors, match=f"{group}={option} is not available") as caught:
+            check_config(plain, RUN_TIME_ARGUMENTS)
+        assert len(caught.value.faults) == 1
+    else:
+        check_config(plain, RUN_TIME_ARGUMENTS)
+
+
+@pytest.mark.parametrize("changes", [[], ["audio=openvpi", "content=whisper", "dataset=demo"]])
+def test_preparing_and_training_agree_on_the_features(changes: list[str]) -> None:
+    """Features that `svc-preprocess` makes must be those that `svc-train` asks for."""
+    preparing, training = (composed(command, *changes) for command in COMMANDS)
+    for name in ("audio", "content", "pitch", "energy", "preparation", "dataset", "paths"):
+        assert preparing[name] == training[name]
+
+
+@pytest.mark.parametrize("arch", options("arch"))
+def test_every_architecture_builds_with_its_size(arch: str) -> None:
+    plain = composed("train", f"arch={arch}")
+    module = build(
+        plain["arch"],
+        generator={"conditioner": {"content_channels": 256, "speakers": 2}},
+        audio=build(plain["audio"]),
+        optimizer=build(plain["optim"]),
+        scheduler=build(plain["scheduler"]),
+        facts=None,
+    )
+    assert isinstance(module, HifiSingerModule)
+    least, most = GENERATOR_PARAMETERS[arch]
+    assert least <= sum(p.numel() for p in module.generator.parameters()) <= most
+
+
+@pytest.mark.parametrize("vocoder", options("vocoder"))
+@pytest.mark.parametrize("arch", options("arch"))
+def test_every_architecture_sings_through_every_vocoder(arch: str, vocoder: str) -> None:
+    plain = composed("train", f"arch={arch}", f"vocoder={vocoder}")
+    assert plain["arch"]["generator"]["decoder"] == plain["vocoder"]
+    spec = build(plain["audio"])
+    assert isinstance(spec, AudioSpec)
+    generator = build(
+        plain["arch"]["generator"], conditioner={"content_channels": 8, "speakers": 2}
+    )
+    assert isinstance(generator, HifiSinger)
+    frames = 6
+    with torch.inference_mode():
+        sung = generator.eval()(
+            Conditioning(
+                content=torch.zeros(1, 8, frames),
+                f0_hz=torch.full((1, frames), 220.0),
+                voiced=torch.ones(1, frames, dtype=torch.bool),
+                energy=torch.zeros(1, frames),
+                speaker=torch.zeros(1, dtype=torch.int64),
+                key_shift_semitones=torch.zeros(1),
+            ),
+            rng=torch.Generator().manual_seed(0),
+        )
+    assert sung.audio.shape == (1, 1, frames * spec.hop_samples)
+    assert sung.mel.shape == (1, spec.mel_bins, frames)
+    assert sung.audio.isfinite().all()
+
+
+TINY_DEMO = (
+    "dataset=demo",
+    "dataset.minutes_per_singer=0.3",
+    "dataset.singers=2",
+    "content=mfcc",
+    "trainer=cpu",
+    "debug=fast",
+)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("experiment", options("experiment"))
+def test_every_experiment_trains_on_synthetic_singers(
+    experiment: str, terminal: Terminal, tmp_path: Path
+) -> None:
+    said = terminal("svc-train", f"experiment={experiment}", *TINY_DEMO, "trainer.max_steps=3")
+    assert "Done after 3 steps" in said.err
+    (checkpoint,) = tmp_path.glob("outputs/*/*/checkpoints/last.ckpt")
+    state = torch.load(checkpoint, weights_only=True)
+    assert state["global_step"] == 3
+    weights = [t for t in state["state_dict"].values() if isinstance(t, torch.Tensor)]
+    assert all(t.isfinite().all() for t in weights if t.is_floating_point())
+
+
+LOGGER_FILES = {
+    "csv": ["metrics/*/metrics.csv", "metrics/*/hparams.yaml"],
+    "tensorboard": ["tensorboard/events.out.*", "metrics/*/metrics.csv"],
+    "wandb": ["wandb/offline-run-*/*.wandb", "metrics/*/metrics.csv"],
+}
+"""What each leaves in the run folder; every one comes with the numbers as csv."""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("logger", options("logger"))
+def test_every_logger_takes_settings_numbers_and_sounds(
+    logger: str, terminal: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "NETRC"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    tiny = ("arch=hifisinger_tiny", *TINY_DEMO, "trainer.max_steps=1")
+    terminal("svc-train", *tiny, f"logger={logger}", "logger.csv.name=metrics")
+    (run,) = tmp_path.glob("outputs/train/*")
+    found = {
+        pattern: [p.read_bytes() for p in run.glob(pattern)] for pattern in LOGGER_FILES[logger]
+    }
+    for pattern, contents in found.items():
+        assert len(contents) >= 1, pattern
+    for name in (b"valid_loss", b"mel_bins"):
+        assert any(name in content for contents in found.values() for content in contents)
+    if logger != "csv":
+        dashboard = found[LOGGER_FILES[logger][0]]
+        for name in (b"valid_loss", b"mel_bins", b"sample/0/prediction"):
+            assert any(name in content for content in dashboard), name
