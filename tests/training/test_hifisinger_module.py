@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.errors import UserErrors
-from svc.training.adversary import AdversarialOptions, judge
+from svc.training.adversary import AdversarialOptions, consult
 from svc.training.hifisinger import NETWORKS, HifiSingerModule
 from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
 from svc.training.losses.adversarial import (
@@ -187,7 +187,7 @@ def test_discriminators_join_at_their_start_step(tmp_path: Path) -> None:
 def test_r1_is_lazy(tmp_path: Path) -> None:
     module = tiny_module(adversarial=AdversarialOptions(r1_weight=1.0, r1_every_steps=3))
     calls: list[int] = []
-    module.discriminator.register_forward_hook(lambda *_: calls.append(1))
+    module.discriminator.judges[0].register_forward_hook(lambda *_: calls.append(1))
     trainer = tiny_trainer(tmp_path, 4)
     fit(trainer, module, TinyData())
     # Two passes per step, and one more for batches 0 and 3, the last of which was logged.
@@ -244,10 +244,21 @@ def test_validation_uses_the_average_and_every_frame_once(tmp_path: Path) -> Non
 def test_judge_leaves_no_gradient_in_the_discriminators() -> None:
     module = tiny_module()
     fake = (0.1 * torch.randn(2, 1, 4096)).requires_grad_()
-    result = judge(module.discriminator, torch.randn(2, 1, 4096), fake)
-    (slope,) = torch.autograd.grad(generator_adversarial_loss(result.fake.scores), fake)
+    learnt: list[list[nn.Parameter]] = []
+    verdict = consult(
+        module.discriminator.judges,
+        torch.randn(2, 1, 4096),
+        fake,
+        generator_loss=lambda adversarial, matching: adversarial + 0 * matching,
+        learn=lambda loss, parameters: learnt.append(parameters),
+    )
     assert all(p.grad is None for p in module.discriminator.parameters())
-    assert slope.abs().sum() > 0
+    assert sum(len(parameters) for parameters in learnt) == len(
+        list(module.discriminator.parameters())
+    )
+    scores = module.discriminator.eval()(fake).scores
+    (slope,) = torch.autograd.grad(generator_adversarial_loss(scores), fake)
+    torch.testing.assert_close(verdict.slope, slope, rtol=1e-3, atol=1e-7)
 
 
 def test_rendered_windows_move_over_the_crop() -> None:

@@ -167,7 +167,8 @@ class NsfHifiGan(nn.Module):
         self.sine_source = SineSource(
             sample_rate_hz, self.hop_samples, harmonics, f0_upsampling=f0_upsampling
         )
-        self.input = _conv(mel_bins, initial_channels, 7)
+        # Log mels lie around -6, and the weights are made for inputs around 1.
+        self.input = _conv(mel_bins, initial_channels, 7, gain=1 / 6)
         self.stages = nn.ModuleList()
         channels, source_stride = initial_channels, self.hop_samples
         for rate, kernel in zip(upsample_rates, upsample_kernels, strict=True):

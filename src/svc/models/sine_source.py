@@ -7,6 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+INITIAL_MIX = 2.0
+"""Euclidean norm of the mixing weights at first."""
+
 Randomness = torch.Generator | int | None
 """A generator, a seed, or None for fresh random numbers."""
 
@@ -15,7 +18,8 @@ class SineSource(nn.Module):
     """Turns an F0 contour into an excitation: harmonics where voiced, noise where not.
 
     The fundamental and its overtones, each with its own random initial phase, are mixed by a
-    learned linear layer and tanh. The phase is accumulated in float64, so that 30 minutes do not
+    learned linear layer and tanh. Overtones above half the sample rate are silent, not folded
+    back. The phase is accumulated in float64, so that 30 minutes do not
     drift, and everything runs in float32 or better also under autocast.
 
     Args:
@@ -50,6 +54,9 @@ class SineSource(nn.Module):
         self.voiced_noise_std = voiced_noise_std
         self.f0_upsampling = f0_upsampling
         self.mix = nn.Linear(self.sines, 1)
+        # All sines at one level: a decoder learns sooner to damp harmonics than to make them.
+        nn.init.constant_(self.mix.weight, INITIAL_MIX / math.sqrt(self.sines))
+        nn.init.zeros_(self.mix.bias)
 
     def forward(self, f0_hz: Tensor, voiced: Tensor, *, rng: Randomness = None) -> Tensor:
         """f0_hz [B, N] and voiced [B, N] bool -> excitation [B, 1, N * hop_samples] in (-1, 1).
@@ -111,7 +118,9 @@ class SineSource(nn.Module):
             offset = (2 * math.pi) * initial_phase.float()[:, :, None]
             # The mixture is linear: mixing first leaves one channel to be masked and scaled.
             weight = self.mix.weight.float()
-            sine = weight @ torch.sin(phase * order[:, None] + offset)
+            sines = torch.sin(phase * order[:, None] + offset)
+            audible = order[:, None] * f0_samples_hz[:, None] < self.sample_rate_hz / 2
+            sine = weight @ (sines * audible)
             noise = weight @ noise.float()
             mask = voiced_samples[:, None]
             noise_std = torch.where(mask, self.voiced_noise_std, self.amplitude / 3)

@@ -1,12 +1,18 @@
 """The discriminators' side of adversarial training."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from svc.errors import UserErrors
-from svc.models.discriminators import DiscriminatorOutput
+from svc.training.losses.adversarial import (
+    discriminator_adversarial_loss,
+    generator_adversarial_loss,
+)
+from svc.training.losses.feature_matching import feature_matching_loss
 
 
 @dataclass(frozen=True)
@@ -37,25 +43,54 @@ class AdversarialOptions:
 
 
 @dataclass(frozen=True)
-class Judgement:
-    """One pass of the discriminators over recordings and generated audio, used by both updates."""
+class Verdict:
+    """What the discriminators said about a step; their own gradients lie in their parameters."""
 
-    real: DiscriminatorOutput
-    fake: DiscriminatorOutput
-    real_audio: Tensor
-    """[B, 1, T], the recordings that were judged."""
+    adversarial: Tensor
+    """Scalar, the generator's least-squares loss."""
+    feature_matching: Tensor
+    """Scalar."""
+    slope: Tensor
+    """[B, 1, T], gradient of the generator's share of the loss at the generated audio."""
+    discriminator_loss: Tensor
+    """Scalar."""
 
 
-def judge(discriminator: nn.Module, real: Tensor, fake: Tensor) -> Judgement:
-    """Run the discriminators once over each side.
+def consult(
+    judges: Iterable[nn.Module],
+    real: Tensor,
+    fake: Tensor,
+    *,
+    generator_loss: Callable[[Tensor, Tensor], Tensor],
+    learn: Callable[[Tensor, list[nn.Parameter]], None],
+) -> Verdict:
+    """Run every discriminator once over each side, for both updates.
+
+    One discriminator after the other, backward passes included, so that the activations of only
+    one are held: their losses are independent sums. Nothing is computed twice: the generator's
+    gradient stops at the generated audio, and the discriminator's uses the same forward pass.
 
     Args:
-        discriminator: audio [B, 1, T] -> `DiscriminatorOutput`.
+        judges: audio [B, 1, T] -> scores and features.
         real: [B, 1, T] recordings.
-        fake: [B, 1, T] generated audio.
+        fake: [B, 1, T] generated audio, a leaf that takes a gradient.
+        generator_loss: adversarial and feature-matching loss -> what the generator minimises.
+        learn: called with each discriminator's loss and parameters; puts the gradient there.
     """
-    # The normed weights are the same for both sides, and computing them is not free.
-    with parametrize.cached():
-        real_output = discriminator(real)
-        fake_output = discriminator(fake)
-    return Judgement(real_output, fake_output, real)
+    slope = torch.zeros_like(fake)
+    sums = torch.zeros(3, device=fake.device)
+    for judge in judges:
+        # The normed weights are the same for both sides, and computing them is not free.
+        with parametrize.cached():
+            real_scores, real_features = judge(real)
+            fake_scores, fake_features = judge(fake)
+        adversarial = generator_adversarial_loss([fake_scores])
+        matching = feature_matching_loss([real_features], [fake_features])
+        (part,) = torch.autograd.grad(
+            generator_loss(adversarial, matching), fake, retain_graph=True
+        )
+        slope += part
+        loss = discriminator_adversarial_loss([real_scores], [fake_scores])
+        learn(loss, [p for p in judge.parameters() if p.requires_grad])
+        sums += torch.stack([adversarial.detach(), matching.detach(), loss.detach()])
+    return Verdict(sums[0], sums[1], slope, sums[2])

@@ -20,15 +20,11 @@ from svc.checkpoints.training_checkpoint import (
     write_svc_state,
 )
 from svc.data.batch import Batch
+from svc.models.discriminators import Discriminators
 from svc.models.hifisinger import HifiSinger, SingerOutput
-from svc.training.adversary import AdversarialOptions, Judgement, judge
+from svc.training.adversary import AdversarialOptions, Verdict, consult
 from svc.training.ema import ExponentialMovingAverage
 from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
-from svc.training.losses.adversarial import (
-    discriminator_adversarial_loss,
-    generator_adversarial_loss,
-)
-from svc.training.losses.feature_matching import feature_matching_loss
 from svc.training.losses.gradient_penalty import r1_gradient_penalty
 from svc.training.losses.mel import masked_mel_l1, mel_l1_sums
 from svc.training.losses.spectral import MultiResolutionSpectralLoss, SpectralLosses
@@ -58,10 +54,9 @@ class HifiSingerModule(L.LightningModule):
         conditioning -> generator -> audio | fake (a leaf) -> discriminators <- recordings
                                            |     `-> spectral losses
 
-    The generator goes first. Its gradient is taken at the leaf, which computes no gradient of a
-    discriminator's weights and none on the recordings' side, and continues from there into the
-    generator. Then the discriminators learn from the very same scores: nothing that they depend on
-    has changed.
+    The generator's gradient is taken at the leaf, which computes no gradient of a discriminator's
+    weights and none on the recordings' side, and continues from there into the generator. The
+    discriminators learn from the very same scores (`svc.training.adversary.consult`).
 
     `global_step` counts generator updates only. Steps with a NaN or infinite loss or gradient are
     skipped and counted; after ten in a row `TrainingStopped` is raised (under fp16, steps that only
@@ -70,7 +65,7 @@ class HifiSingerModule(L.LightningModule):
 
     Args:
         generator: trained; validation uses its moving average.
-        discriminator: audio [B, 1, T] -> `DiscriminatorOutput`.
+        discriminator: whose judges are consulted one by one.
         audio: framing and mel of the data.
         optimizer: parameters -> optimiser; called once per network.
         scheduler: optimiser -> schedule, stepped at every update; None keeps the learning rate.
@@ -88,7 +83,7 @@ class HifiSingerModule(L.LightningModule):
     def __init__(
         self,
         generator: HifiSinger,
-        discriminator: nn.Module,
+        discriminator: Discriminators,
         audio: AudioSpec,
         *,
         optimizer: OptimizerFactory,
@@ -159,7 +154,7 @@ class HifiSingerModule(L.LightningModule):
     # Training
 
     def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Update the generator, then the discriminators, from one batch."""
+        """Update the discriminators, then the generator, from one batch."""
         seed = step_seed(self.seed, self.progress.batches_seen, self.trainer.global_rank)
         rng = torch.Generator(self.device).manual_seed(seed)
         rendered = rendered_frames(batch.content.shape[1], self.render_frames, seed)
@@ -168,75 +163,90 @@ class HifiSingerModule(L.LightningModule):
         samples = slice(rendered.start * hop, rendered.stop * hop)
         mask = sample_mask(batch, self.audio)[..., samples]
         real = batch.audio[..., samples] * mask
-        fake = sung.audio.detach().requires_grad_()
-        judgement = None
+        fake = (sung.audio.detach() * mask).requires_grad_()
+        metrics: dict[str, Tensor] = {}
+        results: list[UpdateResult] = []
+        verdict = None
         if self.global_step >= self.adversarial.start_step:
-            judgement = judge(self.discriminator, real, fake * mask)
-        spectral = self.spectral_loss(fake * mask, real)
-
-        metrics, result = self._update_generator(sung, fake, batch, spectral, judgement)
-        results = [result]
-        if judgement is not None:
-            disc_metrics, disc_result = self._update_discriminator(judgement)
-            metrics |= disc_metrics
-            results.append(disc_result)
-        self._log_training(metrics, result.applied)
+            verdict = self._consult(real, fake)
+            metrics, result = self._update_discriminator(verdict, real)
+            results.append(result)
+        spectral = self.spectral_loss(fake, real)
+        gen_metrics, result = self._update_generator(sung, mask, fake, batch, spectral, verdict)
+        results.append(result)
+        self._log_training(metrics | gen_metrics, result.applied)
         self._count(results)
+
+    def _consult(self, real: Tensor, fake: Tensor) -> Verdict:
+        """Both sides before the discriminators; leaves their gradients in their parameters."""
+        for_generator, for_discriminator = (self._updates[name] for name in NETWORKS)
+        return consult(
+            self.discriminator.judges,
+            real,
+            fake,
+            generator_loss=lambda adversarial, feature_matching: for_generator.scale(
+                self.weights.total(
+                    {"adversarial": adversarial, "feature_matching": feature_matching}
+                )
+            ),
+            # `inputs` spares the gradient with respect to the generated audio.
+            learn=lambda loss, parameters: self.manual_backward(
+                for_discriminator.scale(loss), inputs=parameters
+            ),
+        )
 
     def _update_generator(
         self,
         sung: SingerOutput,
+        mask: Tensor,
         fake: Tensor,
         batch: Batch,
         spectral: SpectralLosses,
-        judgement: Judgement | None,
+        verdict: Verdict | None,
     ) -> tuple[dict[str, Tensor], UpdateResult]:
         """One step of the generator: from its losses to its weights and their average."""
         update = self._updates["generator"]
-        parts = {"mel": spectral.mel, "stft": spectral.stft}
-        if judgement is not None:
-            fake_features, real_features = judgement.fake.features, judgement.real.features
-            parts["adversarial"] = generator_adversarial_loss(judgement.fake.scores)
-            parts["feature_matching"] = feature_matching_loss(real_features, fake_features)
-        on_waveform = self.weights.total(parts)
-        # The graph of the discriminators is kept for their own update.
-        (slope,) = torch.autograd.grad(
-            update.scale(on_waveform), fake, retain_graph=judgement is not None
-        )
-        parts["bottleneck"] = masked_mel_l1(sung.mel, batch.mel, batch.lengths_frames)
-        on_mel = self.weights.total({"bottleneck": parts["bottleneck"]})
+        spectral_parts = {"mel": spectral.mel, "stft": spectral.stft}
+        (slope,) = torch.autograd.grad(update.scale(self.weights.total(spectral_parts)), fake)
+        parts = {name: part.detach() for name, part in spectral_parts.items()}
+        if verdict is not None:
+            slope = slope + verdict.slope
+            parts["adversarial"] = verdict.adversarial
+            parts["feature_matching"] = verdict.feature_matching
+        bottleneck = masked_mel_l1(sung.mel, batch.mel, batch.lengths_frames)
+        parts["bottleneck"] = bottleneck.detach()
+        on_mel = self.weights.total({"bottleneck": bottleneck})
         # Its gradient is that of the whole loss; one scalar, because Lightning prepares
         # distributed backward passes from a scalar.
-        self.manual_backward((sung.audio * slope).sum(dtype=torch.float32) + update.scale(on_mel))
+        on_waveform = (sung.audio * mask * slope).sum(dtype=torch.float32)
+        self.manual_backward(on_waveform + update.scale(on_mel))
 
         wrapper = cast(list[LightningOptimizer], self.optimizers())[0]
-        loss = on_waveform.detach() + on_mel.detach()
+        loss = self.weights.total(parts)
         result = update.apply(loss, wrapper.optimizer, wrapper.step, self._everywhere)
         if result.applied:
             self.ema.update(self.generator)
             self._step_schedule(0)
-        metrics = {f"train_loss_gen/{name}": part.detach() for name, part in parts.items()}
-        spectral_parts = {name: parts[name] for name in ("mel", "stft", "bottleneck")}
+        metrics = {f"train_loss_gen/{name}": part for name, part in parts.items()}
+        auxiliary = {name: parts[name] for name in ("mel", "stft", "bottleneck")}
         metrics["train_loss_gen"] = loss
-        metrics["train_loss_aux"] = self.weights.total(spectral_parts).detach()
+        metrics["train_loss_aux"] = self.weights.total(auxiliary)
         metrics["grad_norm/generator"] = result.gradient_norm
         return metrics, result
 
-    def _update_discriminator(self, judgement: Judgement) -> tuple[dict[str, Tensor], UpdateResult]:
-        """One step of the discriminators from the scores that the generator was given."""
+    def _update_discriminator(
+        self, verdict: Verdict, real: Tensor
+    ) -> tuple[dict[str, Tensor], UpdateResult]:
+        """One step of the discriminators with the gradients of their verdict."""
         update = self._updates["discriminator"]
-        loss = discriminator_adversarial_loss(judgement.real.scores, judgement.fake.scores)
-        # `inputs` spares the gradient with respect to the generated audio.
-        self.manual_backward(update.scale(loss), inputs=update.parameters)
-        metrics = {"train_loss_disc": loss.detach()}
+        loss = verdict.discriminator_loss
+        metrics = {"train_loss_disc": loss}
         options = self.adversarial
         if options.r1_weight > 0 and self.progress.batches_seen % options.r1_every_steps == 0:
-            penalty = r1_gradient_penalty(
-                lambda audio: self.discriminator(audio).scores, judgement.real_audio
-            )
+            penalty = r1_gradient_penalty(lambda audio: self.discriminator(audio).scores, real)
             factor = options.r1_weight / 2 * options.r1_every_steps
             self.manual_backward(update.scale(factor * penalty), inputs=update.parameters)
-            loss = loss + penalty
+            loss = loss + penalty.detach()
             metrics["train_loss_disc/r1"] = penalty.detach()
 
         # Not through Lightning's wrapper, which would count the step.

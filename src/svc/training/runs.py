@@ -71,18 +71,41 @@ def find_resumable_run(
     Raises:
         UserError: the run's checkpoint cannot be read.
     """
-    found: list[tuple[float, Path]] = []
-    for run_file in sorted(runs_root.rglob(RUN_FILE)):
+    for run, recorded in _runs_newest_first(runs_root):
+        if not config_differences(recorded, config, ignore_keys):
+            load_progress(run / LAST_CHECKPOINT)
+            return run
+    return None
+
+
+def newest_run_and_differences(
+    runs_root: Path, config: Mapping[str, Any], ignore_keys: Sequence[str] = VOLATILE_KEYS
+) -> tuple[Path, list[str]] | None:
+    """The newest run with a checkpoint, whatever its configuration, and what differs in that.
+
+    Args:
+        runs_root: folder of the runs; may be missing.
+        config: plain and resolved.
+        ignore_keys: dotted settings, or groups, that may differ.
+
+    Returns:
+        The run's folder and `config_differences`, or None where no run has a checkpoint.
+    """
+    for run, recorded in _runs_newest_first(runs_root):
+        return run, config_differences(recorded, config, ignore_keys)
+    return None
+
+
+def _runs_newest_first(runs_root: Path) -> list[tuple[Path, dict[str, Any]]]:
+    """Folder and configuration of every run that has a checkpoint."""
+    found = []
+    for run_file in runs_root.rglob(RUN_FILE):
         checkpoint = run_file.parent / LAST_CHECKPOINT
-        if checkpoint.is_file():
-            other = _read_run_file(run_file)
-            if other is not None and not config_differences(other, config, ignore_keys):
-                found.append((checkpoint.stat().st_mtime, run_file.parent))
-    if not found:
-        return None
-    newest = max(found)[1]
-    load_progress(newest / LAST_CHECKPOINT)
-    return newest
+        recorded = _read_run_file(run_file)
+        if checkpoint.is_file() and recorded is not None:
+            found.append((checkpoint.stat().st_mtime, run_file.parent, recorded))
+    found.sort(key=lambda item: item[:2], reverse=True)
+    return [(run, recorded) for _, run, recorded in found]
 
 
 def require_same_config(
