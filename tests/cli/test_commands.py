@@ -1,5 +1,6 @@
 """What a user types, and what is said where it cannot work."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -77,6 +78,8 @@ def test_what_cannot_be_composed_is_named(
     ("arguments", "parts"),
     [
         (["trainer=cpu"], ["dataset.path is not set", "dataset=demo"]),
+        (["trainer=cpu", "dataset.path="], ["dataset.path is not set", "dataset=demo"]),
+        (["trainer=cpu", "dataset.path=null"], ["dataset.path is not set", "dataset=demo"]),
         (
             ["trainer=cpu", "dataset=demo", "content=hubert_soft"],
             ["content=hubert_soft", "content=whisper", "content=mfcc"],
@@ -110,6 +113,7 @@ def test_what_cannot_work_is_named_and_leaves_no_folder(
     ("arguments", "parts"),
     [
         ([], ["checkpoint is not set", "input is not set", "input=FOLDER"]),
+        (["checkpoint=", "input="], ["checkpoint is not set", "input is not set"]),
         (["checkpoint=no.ckpt", "input=no.wav"], ["no.ckpt"]),
         (["checkpoint=.", "input=no.wav"], ["checkpoint=.", "folder without a checkpoint"]),
         (["checkpoint=a.ckpt", "input=b.wav", "pitch_shift=high"], ["pitch_shift=high", "Float"]),
@@ -211,6 +215,9 @@ def test_a_first_session_in_a_folder_with_a_name(terminal: Terminal) -> None:
     assert (run / "samples" / "step_000002" / "0_mel.png").is_file()
     said = terminal("svc-train", *settings, "trainer.max_steps=3", "resume=auto")
     assert "Continuing from" in said.err
+    assert re.search(
+        r"Using the prepared dataset \S.*: \d+ slices, 0\.\d minutes of 2 sp", said.err
+    )
     assert "Done after 3 steps" in said.err
 
     message = terminal.refused("svc-train", *settings, f"resume={run}", "optim.lr=0.01")

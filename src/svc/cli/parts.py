@@ -48,11 +48,12 @@ def plain_config(
 
 
 def _missing_keys(node: Any, path: str = "") -> Iterator[str]:
-    """Every setting that still is `???`; found before anything that refers to it is resolved."""
+    """Every setting that still is `???`, or was given as nothing where something is needed; found
+    before anything that refers to it is resolved."""
     if isinstance(node, dict):
         for key, child in node.items():
             yield from _missing_keys(child, f"{path}.{key}" if path else str(key))
-    elif node == "???":
+    elif node == "???" or (path in _WHAT_TO_GIVE and node in ("", None)):
         yield path
 
 

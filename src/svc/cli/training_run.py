@@ -11,18 +11,22 @@ import lightning as L
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.training_checkpoint import CheckpointFacts
 from svc.cli.parts import extraction_settings, prepare_dataset
-from svc.config.instantiate import build
+from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule
 from svc.data.store import MANIFEST, FeatureStore
-from svc.errors import UserError
+from svc.errors import UserError, UserErrors
 from svc.training.runs import (
     checkpoint_to_resume,
     find_resumable_run,
+    newest_run_and_differences,
     require_same_config,
     write_run_file,
 )
 
 _logger = logging.getLogger(__name__)
+
+_DIFFERENCES_SHOWN = 5
+"""Settings that `resume=auto` names where it finds nothing; the rest is counted."""
 
 logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips are not for our users
 
@@ -49,15 +53,26 @@ def checkpoint_to_continue(config: Mapping[str, Any]) -> Path | None:
         runs_root = Path(config["paths"]["output_dir"])
         run = find_resumable_run(runs_root, config)
         if run is None:
-            raise UserError(
-                f"resume=auto: no run below {runs_root} has this configuration and a checkpoint. "
-                f"Give the settings that the run was started with, or its checkpoint "
-                f"(resume=RUN/checkpoints/last.ckpt), or leave resume out to start anew."
-            )
+            raise _nothing_to_resume(runs_root, config)
         return checkpoint_to_resume(run)
     checkpoint = checkpoint_to_resume(Path(resume))
     require_same_config(run_of(checkpoint), config)
     return checkpoint
+
+
+def _nothing_to_resume(runs_root: Path, config: Mapping[str, Any]) -> UserError:
+    message = (
+        f"resume=auto: no run below {runs_root} has this configuration and a checkpoint. "
+        f"Give the settings that the run was started with, or leave resume out to start anew."
+    )
+    nearest = newest_run_and_differences(runs_root, config)
+    if nearest is None:
+        return UserError(message)
+    run, differences = nearest
+    shown = differences[:_DIFFERENCES_SHOWN]
+    if len(differences) > len(shown):
+        shown.append(f"and {len(differences) - len(shown)} more")
+    return UserErrors(f"{message} The newest run, {run}, differs in:", shown)
 
 
 def run_of(checkpoint: Path) -> Path:
@@ -74,7 +89,17 @@ def prepared_store(config: Mapping[str, Any], spec: AudioSpec) -> FeatureStore:
     folder = Path(config["paths"]["store_dir"])
     wanted = extraction_settings(config)
     if (folder / MANIFEST).is_file():
-        return FeatureStore.open(folder, wanted)
+        store = FeatureStore.open(folder, wanted)
+        _logger.info(
+            "Using the prepared dataset %s: %d slices, %.1f minutes of %d speaker%s. "
+            "Run svc-preprocess after changing the recordings.",
+            folder,
+            len(store.slices),
+            sum(record.duration_s for record in store.slices) / 60,
+            len(store.speakers),
+            "s" * (len(store.speakers) != 1),
+        )
+        return store
     source = build(config["dataset"])
     _logger.info("Preparing %s into %s.", source.name, folder)
     from rich.console import Console
@@ -90,7 +115,7 @@ def training_parts(
     L.seed_everything(config["seed"], verbose=False)
     wanted = extraction_settings(config)
     facts = CheckpointFacts(
-        config=dict(config),
+        config=with_absolute_content_model(config),
         audio=spec,
         features=wanted.as_dict(),
         feature_fingerprint=wanted.fingerprint,
@@ -121,6 +146,17 @@ def training_parts(
         logger.log_hyperparams(dict(config))  # what a dashboard finds and compares runs by
     data = build(config["data"], store=store, spec=spec)
     return TrainingParts(trainer, module, data)
+
+
+def with_absolute_content_model(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the configuration that names the content encoder's folder from wherever one is.
+
+    A name that is not a folder here stays as it is: it is that of a model to fetch.
+    """
+    model = config["content"].get("model")
+    if not isinstance(model, str) or not Path(model).expanduser().is_dir():
+        return dict(config)
+    return merged(config, {"content": {"model": str(Path(model).expanduser().resolve())}})
 
 
 def _built(nodes: Mapping[str, Any]) -> list[Any]:

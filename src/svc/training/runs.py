@@ -101,8 +101,8 @@ def _runs_newest_first(runs_root: Path) -> list[tuple[Path, dict[str, Any]]]:
     found = []
     for run_file in runs_root.rglob(RUN_FILE):
         checkpoint = run_file.parent / LAST_CHECKPOINT
-        recorded = _read_run_file(run_file)
-        if checkpoint.is_file() and recorded is not None:
+        recorded = _read_run_file(run_file) if checkpoint.is_file() else None
+        if recorded is not None:
             found.append((checkpoint.stat().st_mtime, run_file.parent, recorded))
     found.sort(key=lambda item: item[:2], reverse=True)
     return [(run, recorded) for _, run, recorded in found]
