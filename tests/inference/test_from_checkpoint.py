@@ -11,6 +11,8 @@ import torch
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.training_checkpoint import CheckpointFacts, TrainingProgress, write_svc_state
 from svc.errors import UserError
+from svc.features.content.mfcc import MfccContent
+from svc.features.pitch.parselmouth import ParselmouthPitch
 from svc.inference.converter import Converter
 from svc.models.hifisinger import HifiSinger
 
@@ -50,12 +52,16 @@ CONFIG: dict[str, Any] = {
 
 @pytest.fixture
 def write_checkpoint(tmp_path: Path, make_generator: Callable[[], HifiSinger]):  # type: ignore[no-untyped-def]
-    def write(config: dict[str, Any] = CONFIG, **extra: torch.Tensor) -> Path:
+    def write(
+        config: dict[str, Any] = CONFIG,
+        features: dict[str, Any] | None = None,
+        **extra: torch.Tensor,
+    ) -> Path:
         generator = make_generator()
         facts = CheckpointFacts(
             config=config,
             audio=AudioSpec(),
-            features={},
+            features=features or {},
             feature_fingerprint="0",
             speakers=["anna", "bert"],
             content_channels=generator.conditioner.content_channels,
@@ -107,3 +113,71 @@ def test_refuses_a_configuration_without_parts(write_checkpoint) -> None:  # typ
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="There is no checkpoint"):
         Converter.from_checkpoint(tmp_path / "none.ckpt", device="cpu")
+
+
+class WeightedContent(MfccContent):
+    """Stands in for an encoder whose weights lie in a folder."""
+
+    __module__ = "svc.features.content.whisper"
+
+    def __init__(self, model: str = "tiny.en") -> None:
+        super().__init__()
+        if not Path(model).is_dir():
+            raise UserError(f"content.model={model}: there is no such folder.")
+        self.model = model
+
+    def identity(self) -> dict[str, str]:
+        return {"weights_sha256": (Path(self.model) / "model.bin").read_text()}
+
+
+class TestContentWeights:
+    """They are not in the checkpoint, and may lie elsewhere when it is used."""
+
+    @pytest.fixture
+    def checkpoint(  # type: ignore[no-untyped-def]
+        self, write_checkpoint, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> Path:
+        """Trained with the weights "one" in TMP/one."""
+        monkeypatch.setattr("svc.features.content.whisper.WhisperContent", WeightedContent)
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "model.bin").write_text(name)
+        content = {
+            "_target_": "svc.features.content.whisper.WhisperContent",
+            "model": str(tmp_path / "one"),
+        }
+        path: Path = write_checkpoint(
+            {**CONFIG, "content": content}, {"content": {"weights_sha256": "one"}}
+        )
+        return path
+
+    def test_are_found_where_the_training_had_them(self, checkpoint: Path) -> None:
+        content = Converter.from_checkpoint(checkpoint, device="cpu").extractors.content
+        assert content.identity() == {"weights_sha256": "one"}
+
+    def test_are_found_where_they_were_moved(self, checkpoint: Path, tmp_path: Path) -> None:
+        (tmp_path / "one").rename(tmp_path / "moved")
+        with pytest.raises(UserError, match=r"are not in .*one.*content_model=FOLDER"):
+            Converter.from_checkpoint(checkpoint, device="cpu")
+        with pytest.raises(UserError, match=r"content\.model=nowhere(?s:.*)content_model="):
+            Converter.from_checkpoint(checkpoint, device="cpu", content_model="nowhere")
+        moved = str(tmp_path / "moved")
+        loaded = Converter.from_checkpoint(checkpoint, device="cpu", content_model=moved)
+        assert isinstance(loaded.extractors.content, WeightedContent)
+        assert loaded.extractors.content.model == moved
+
+    def test_are_refused_where_they_are_others(self, checkpoint: Path, tmp_path: Path) -> None:
+        with pytest.raises(UserError, match=r"is two.*trained with one.*content_model="):
+            Converter.from_checkpoint(checkpoint, device="cpu", content_model=str(tmp_path / "two"))
+
+    def test_of_a_tracker_are_compared_too(  # type: ignore[no-untyped-def]
+        self, write_checkpoint, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(ParselmouthPitch, "identity", lambda _: {"weights_sha256": "a"})
+        path = write_checkpoint(features={"pitch": {"weights_sha256": "b"}})
+        with pytest.raises(UserError, match=r"pitch tracker.* is a, .* trained with b"):
+            Converter.from_checkpoint(path, device="cpu")
+
+    def test_are_not_given_to_an_encoder_without(self, write_checkpoint) -> None:  # type: ignore[no-untyped-def]
+        with pytest.raises(UserError, match=r"content_model=x.*leave content_model out"):
+            Converter.from_checkpoint(write_checkpoint(), device="cpu", content_model="x")

@@ -17,7 +17,15 @@ EXIT_FAILED = 1
 EXIT_USER_MUST_CHANGE = 2
 EXIT_INTERRUPTED = 130
 
-_PATH_KEYS = ("input", "output", "checkpoint", "resume", "dataset.path", "content.model")
+_PATH_KEYS = (
+    "input",
+    "output",
+    "checkpoint",
+    "resume",
+    "dataset.path",
+    "content.model",
+    "content_model",
+)
 
 
 def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoReturn:

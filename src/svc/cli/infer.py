@@ -23,6 +23,7 @@ def infer(config: Any) -> None:
         checkpoint_to_convert_with(Path(plain["checkpoint"])),
         device=plain["device"],
         precision=plain["precision"],
+        content_model=plain["content_model"],
     )
     report = convert_files(
         converter,

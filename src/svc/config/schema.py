@@ -59,6 +59,8 @@ class InferConfig:
     """Name from the checkpoint's speaker table; may stay null where it knows only one."""
     pitch_shift: float = 0.0
     """Semitones, fractions allowed."""
+    content_model: str | None = None
+    """Where the content encoder's weights lie; null looks where they were in training."""
     device: str = "auto"
     precision: str = "fp32"
     subtype: str = "PCM_16"

@@ -18,6 +18,7 @@ from svc.inference.analysis import Analysis, Extractors
 from svc.inference.chunking import Chunk, join, plan_chunks
 from svc.inference.devices import Precision, check_precision, choose_device
 from svc.inference.excitation import render_excitation
+from svc.inference.extractors import build_extractors
 from svc.inference.output import apply_gate, limit_peaks, silence_gate
 from svc.models.conditioner import Conditioning
 from svc.models.hifisinger import HifiSinger
@@ -73,7 +74,11 @@ class Converter:
 
     @classmethod
     def from_checkpoint(
-        cls, path: Path | str, device: str = "auto", precision: Precision = "fp32"
+        cls,
+        path: Path | str,
+        device: str = "auto",
+        precision: Precision = "fp32",
+        content_model: str | None = None,
     ) -> "Converter":
         """A converter from a training checkpoint alone: it holds model, weights and settings.
 
@@ -81,28 +86,26 @@ class Converter:
             path: a .ckpt file.
             device: "auto", "cpu", "cuda", "cuda:1".
             precision: "fp32" or "bf16".
+            content_model: folder (or name) of the content encoder's weights, which a checkpoint
+                does not hold; None looks where they were in training.
 
         Raises:
-            UserError: the file is not a usable checkpoint, or the device or precision is not here.
+            UserError: the file is not a usable checkpoint, the device or precision is not here, or
+                the content encoder's weights are missing or others than in training.
         """
         chosen = choose_device(device)
         check_precision(precision, chosen)
         facts, weights = load_training_checkpoint(path)
-        nodes = facts.config
         try:
             generator = build(
-                nodes["arch"]["generator"],
+                facts.config["arch"]["generator"],
                 trusted=False,
                 conditioner={
                     "content_channels": facts.content_channels,
                     "speakers": len(facts.speakers),
                 },
             )
-            extractors = Extractors(
-                content=build(_on_device(nodes["content"], chosen), trusted=False),
-                pitch=build(_on_device(nodes["pitch"], chosen), trusted=False),
-                energy=build(_on_device(nodes["energy"], chosen), trusted=False),
-            )
+            extractors = build_extractors(facts, chosen, content_model)
         except KeyError as error:
             raise UserError(
                 f"The configuration in the checkpoint {path} lacks {error}; it was not written by "
@@ -278,8 +281,3 @@ def check_shift(semitones: float) -> None:
 def _part_of(progress: Progress, start: float, stop: float) -> Progress:
     """Progress of a stage as progress of the whole."""
     return lambda share: progress(start + share * (stop - start))
-
-
-def _on_device(node: dict[str, object], device: torch.device) -> dict[str, object]:
-    """An extractor's settings with the device of this machine, not that of the training."""
-    return {**node, "device": device.type} if "device" in node else node

@@ -1,0 +1,93 @@
+"""The extractors that a model was trained with, rebuilt on this machine."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.config.instantiate import build
+from svc.errors import UserError
+from svc.inference.analysis import Extractors
+
+
+def build_extractors(
+    facts: CheckpointFacts, device: torch.device, content_model: str | None = None
+) -> Extractors:
+    """Content, pitch and energy as a checkpoint describes them.
+
+    Args:
+        facts: of the checkpoint; only parts of svc itself are built.
+        device: for those that ask for one, in place of the training's.
+        content_model: where the weights of the content encoder lie, where that is not the place
+            that the training had them in.
+
+    Raises:
+        KeyError: the configuration lacks one of them.
+        UserError: weights are missing, or are not those that the training used.
+    """
+    nodes = {
+        name: _on_device(facts.config[name], device) for name in ("content", "pitch", "energy")
+    }
+    nodes["content"] = _with_model(nodes["content"], content_model)
+    try:
+        content = build(nodes["content"], trusted=False)
+    except UserError as error:
+        if "model" not in nodes["content"]:
+            raise
+        raise UserError(
+            f"{error}\nTo convert, content_model=FOLDER says where the weights that the model was "
+            f"trained with lie now."
+        ) from error
+    pitch = build(nodes["pitch"], trusted=False)
+    _require_same_weights(
+        content,
+        facts.features.get("content"),
+        f"content={nodes['content'].get('model', 'the encoder')}",
+        "Give content_model=FOLDER with the model that was used in training.",
+    )
+    _require_same_weights(
+        pitch,
+        facts.features.get("pitch"),
+        "the pitch tracker",
+        "Install the version of it that was used in training.",
+    )
+    return Extractors(content, pitch, build(nodes["energy"], trusted=False))
+
+
+def _with_model(node: dict[str, Any], content_model: str | None) -> dict[str, Any]:
+    """The encoder's settings with its weights elsewhere."""
+    if content_model is None:
+        model = node.get("model")
+        if isinstance(model, str) and Path(model).is_absolute() and not Path(model).is_dir():
+            raise UserError(
+                f"The content encoder's weights are not in {model}, where they were in training. "
+                f"Give content_model=FOLDER with the same model."
+            )
+        return node
+    if "model" not in node:
+        raise UserError(
+            f"content_model={content_model}: the content encoder of this checkpoint "
+            f"({node.get('_target_')}) has no weights; leave content_model out."
+        )
+    return {**node, "model": content_model}
+
+
+def _require_same_weights(
+    part: Any, recorded: Mapping[str, Any] | None, what: str, advice: str
+) -> None:
+    """Refuse a part that makes other features than those that the model was trained on."""
+    present: dict[str, str] = part.identity() if hasattr(part, "identity") else {}
+    for name, value in present.items():
+        wanted = (recorded or {}).get(name, value)
+        if wanted != value:
+            raise UserError(
+                f"{what} is not what the model was trained with: its {name} is {value}, but the "
+                f"checkpoint was trained with {wanted}. {advice}"
+            )
+
+
+def _on_device(node: dict[str, Any], device: torch.device) -> dict[str, Any]:
+    """An extractor's settings with the device of this machine, not that of the training."""
+    return {**node, "device": device.type} if "device" in node else node
