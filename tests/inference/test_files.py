@@ -137,6 +137,26 @@ class TestRefusals:
         with pytest.raises(UserError, match="holds no recordings"):
             convert(tmp_path / "empty", tmp_path / "out")
 
+    @pytest.mark.parametrize(
+        ("subtype", "output", "working"),
+        [
+            ("PCM_20", "out.wav", "PCM_16, PCM_24, FLOAT"),
+            ("FLOAT", "out.flac", "PCM_16, PCM_24"),
+        ],
+    )
+    def test_a_subtype_that_cannot_be_written_before_any_work(
+        self,
+        folder: Path,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        subtype: str,
+        output: str,
+        working: str,
+    ) -> None:
+        monkeypatch.setattr(Louder, "convert", None)  # would fail with a TypeError
+        with pytest.raises(UserError, match=f"subtype={subtype}: choose one of {working}\\."):
+            convert(folder / "ä one.wav", tmp_path / output, subtype=subtype)
+
     def test_wrong_settings_are_told_once(self, folder: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="speaker=zoe"):
             convert(folder, tmp_path / "out", speaker="zoe")

@@ -25,6 +25,7 @@ __all__ = [
     "Subtype",
     "find_audio_files",
     "iter_audio",
+    "output_container",
     "probe",
     "read_audio",
     "write_audio",
@@ -133,7 +134,7 @@ def write_audio(
         ValueError: `audio` has another shape or holds NaN or infinity.
     """
     path = Path(path)
-    container = _container(path, subtype)
+    container = output_container(path, subtype)
     if audio.dim() == 2 and audio.shape[0] == 1:
         audio = audio[0]
     if audio.dim() != 1:
@@ -189,7 +190,12 @@ def find_audio_files(folder: Path | str) -> list[Path]:
     return sorted(found, key=lambda path: path.relative_to(folder).parts)
 
 
-def _container(path: Path, subtype: Subtype) -> str:
+def output_container(path: Path, subtype: str) -> str:
+    """What soundfile calls the format of an output, for which nothing needs to be there yet.
+
+    Raises:
+        UserError: the suffix is not supported, or its format does not take the subtype.
+    """
     container = _CONTAINERS.get(path.suffix.lower())
     if container is None:
         raise UserError(
@@ -199,7 +205,8 @@ def _container(path: Path, subtype: Subtype) -> str:
     if subtype not in get_args(Subtype) or not soundfile.check_format(container, subtype):
         choices = [s for s in get_args(Subtype) if soundfile.check_format(container, s)]
         raise UserError(
-            f"Cannot write {path.name!r} with subtype={subtype}: choose one of {choices}."
+            f"Cannot write {path.name!r} with subtype={subtype}: choose one of "
+            f"{', '.join(choices)}."
         )
     return container
 

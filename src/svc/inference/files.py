@@ -25,6 +25,7 @@ from svc.audio.io import (
     AudioFileError,
     Subtype,
     find_audio_files,
+    output_container,
     probe,
     read_audio,
     write_audio,
@@ -146,6 +147,8 @@ def convert_files(
     voice = converter.speakers[converter.speaker_index(speaker)]
     check_shift(pitch_shift_semitones)
     jobs = plan_files(input_path, output_path, voice, output_format)
+    for output in {output.suffix: output for _, output in jobs}.values():
+        output_container(output, subtype)
     durations_s = [_duration_s(source) for source, _ in jobs]
     converted: list[ConvertedFile] = []
     skipped: list[SkippedFile] = []
