@@ -1,5 +1,6 @@
 """Recordings become a store: once, resumably, and every bad file is told of."""
 
+import io
 import json
 import os
 import shutil
@@ -27,6 +28,7 @@ from store_material import (
     write_dataset,
     write_voice,
 )
+from svc.data.report import PreparationReport, SpeakerReport
 from svc.data.settings import ExtractionSettings
 from svc.data.sources import FolderSource
 from svc.data.store import FeatureStore
@@ -405,6 +407,37 @@ def test_report_can_be_printed(source: Path, tmp_path: Path) -> None:
     text = console.export_text()
     assert "skipped an[n]a/nan.wav: " in text
     assert "1 recording(s) extracted, 0 unchanged, 0 removed, 25 skipped." in text
+
+
+def test_report_is_whole_on_a_terminal_of_eighty_columns() -> None:
+    from rich.console import Console
+
+    speaker = SpeakerReport(
+        speaker="Alexandra Mezzosoprano (live)",
+        recordings=1234,
+        valid_recordings=62,
+        slices=12345,
+        minutes=1234.5,
+        valid_minutes=123.4,
+        f0_low_hz=123.0,
+        f0_median_hz=456.0,
+        f0_high_hz=1234.0,
+        voiced_share=1.0,
+        rms_db=-23.4,
+        peak_db=-10.2,
+        clipped_share=0.12345,
+    )
+    path = Path("data") / "prepared" / "a rather long name of a folder of recordings-0a1b2c"
+    report = PreparationReport("recordings", path, (speaker,), (), (), 1, 0, 0)
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(report)
+    text = console.export_text()
+    assert "…" not in text
+    for fact in ("1234.5", "123.4", "1234", "12345", "123-456-1234", "100%", "-23.4", "-10.2"):
+        assert f" {fact}" in text, fact
+    assert "12.345%" in text
+    assert "Mezzosoprano" in text  # whole words
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
 
 
 def test_source_names_the_store(source: Path, tmp_path: Path) -> None:

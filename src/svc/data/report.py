@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -78,31 +79,38 @@ class PreparationReport:
 
     def __rich__(self) -> RenderableType:
         """A table per speaker, the skipped files with reasons, and the notes."""
-        table = Table(title=f"{self.source}: prepared in {self.folder}", title_justify="left")
+        table = Table(
+            title=f"{self.source}: prepared in {self.folder}",
+            title_justify="left",
+            box=box.SIMPLE_HEAD,
+            padding=0,
+            show_edge=False,
+        )
+        # Eighty columns in all: what does not fit is folded, and a heading takes two lines.
+        table.add_column("speaker", overflow="fold")
         for heading in (
-            "speaker",
-            "minutes",
+            "min",
+            "held\nout",
             "files",
             "slices",
-            "held out",
-            "F0 5-50-95 % (Hz)",
+            "F0 in Hz\n5-50-95 %",
             "voiced",
-            "level",
-            "peak",
+            "level\ndB",
+            "peak\ndB",
             "clipped",
         ):
-            table.add_column(heading, justify="left" if heading == "speaker" else "right")
+            table.add_column(heading, justify="right", no_wrap=True)
         for row in self.speakers:
             table.add_row(
                 Text(row.speaker),
                 f"{row.minutes:.1f}",
+                f"{row.valid_minutes:.1f}",
                 str(row.recordings),
                 str(row.slices),
-                f"{row.valid_minutes:.1f} min",
                 f"{row.f0_low_hz:.0f}-{row.f0_median_hz:.0f}-{row.f0_high_hz:.0f}",
                 f"{row.voiced_share:.0%}",
-                f"{row.rms_db:.1f} dB",
-                f"{row.peak_db:.1f} dB",
+                f"{row.rms_db:.1f}",
+                f"{row.peak_db:.1f}",
                 f"{row.clipped_share:.3%}",
             )
         done = (
