@@ -113,7 +113,7 @@ def test_checkpoints_of_others(tmp_path: Path, checkpoint: Any) -> None:
 def test_newer_format(tmp_path: Path) -> None:
     facts = replace(FACTS, format_version=FORMAT_VERSION + 1, svc_version="9.9")
     path = save(tmp_path / "a.ckpt", make_checkpoint(facts))
-    fails(path, "svc 9.9", f"formats up to {FORMAT_VERSION}", "Update svc")
+    fails(path, "svc 9.9", f"formats up to {FORMAT_VERSION}", "a newer version of svc")
 
 
 def test_lost_facts(tmp_path: Path) -> None:

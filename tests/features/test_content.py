@@ -20,7 +20,7 @@ from svc.features.content.whisper import WhisperContent
 
 @pytest.fixture(scope="module")
 def whisper(shared: Path) -> WhisperContent:
-    pytest.importorskip("faster_whisper", reason='needs the extra "whisper"')
+    pytest.importorskip("faster_whisper", reason="needs faster-whisper")
     folder = shared / "models" / "whisper-tiny.en"
     if not folder.is_dir():
         pytest.skip("the weights of Whisper tiny.en are not there")
@@ -206,14 +206,14 @@ class TestWhisper:
             WhisperContent(str(tmp_path))
 
     def test_a_broken_model_is_refused(self, shared: Path, tmp_path: Path) -> None:
-        pytest.importorskip("faster_whisper", reason='needs the extra "whisper"')
+        pytest.importorskip("faster_whisper", reason="needs faster-whisper")
         shutil.copy(shared / "models" / "whisper-tiny.en" / "config.json", tmp_path)
         (tmp_path / "model.bin").write_bytes(b"not a model")
         with pytest.raises(UserError, match="cannot be loaded"):
             WhisperContent(str(tmp_path))
 
     def test_a_name_without_network_says_what_to_do(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        faster_whisper = pytest.importorskip("faster_whisper", reason='needs the extra "whisper"')
+        faster_whisper = pytest.importorskip("faster_whisper", reason="needs faster-whisper")
 
         def offline(name: str) -> str:
             raise ConnectionError("no network")
@@ -223,13 +223,15 @@ class TestWhisper:
             WhisperContent("tiny.en")
 
     def test_an_unknown_name_is_refused(self) -> None:
-        pytest.importorskip("faster_whisper", reason='needs the extra "whisper"')
+        pytest.importorskip("faster_whisper", reason="needs faster-whisper")
         with pytest.raises(UserError, match="neither a folder nor a model"):
             WhisperContent("gigantic")
 
-    def test_the_extra_is_named_where_it_is_missing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_the_package_is_named_where_it_is_missing(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         monkeypatch.setitem(sys.modules, "faster_whisper", None)
-        with pytest.raises(UserError, match=r"svc\[whisper\]"):
+        with pytest.raises(UserError, match="pip install faster-whisper"):
             WhisperContent("tiny.en")
 
     @pytest.mark.parametrize("window_s", [0.5, 31.0])

@@ -59,8 +59,8 @@ class CheckpointFacts:
         if not isinstance(version, int) or version > FORMAT_VERSION:
             raise UserError(
                 f"was written by svc {plain.get('svc_version', '?')} in format {version}; this "
-                f"svc {__version__} reads formats up to {FORMAT_VERSION}. Update svc: "
-                f"pip install --upgrade svc"
+                f"svc {__version__} reads formats up to {FORMAT_VERSION}. Install "
+                f"a newer version of svc."
             )
         try:
             values = {name: plain[name] for name in cls.__dataclass_fields__}

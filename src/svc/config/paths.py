@@ -21,5 +21,5 @@ def conf_dir() -> Path:
             return candidate
     raise UserError(
         f"The configuration folder conf/ is missing from this installation of svc ({_PACKAGE}). "
-        f"Install it again: pip install --force-reinstall --no-deps svc"
+        f"Install svc again, from its wheel or its source."
     )

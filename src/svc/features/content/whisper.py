@@ -159,7 +159,7 @@ def _faster_whisper() -> tuple[Any, Any]:
         import faster_whisper
     except ImportError as error:
         raise UserError(
-            'content=whisper needs faster-whisper: pip install "svc[whisper]". '
+            "content=whisper needs faster-whisper: pip install faster-whisper. "
             "content=mfcc works without."
         ) from error
     return ctranslate2, faster_whisper
