@@ -51,6 +51,22 @@ def test_help_and_cfg_are_there_and_import_nothing_heavy(command: str, tmp_path:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) -> None:
+    """As in `svc-infer --help | head -1`."""
+    script = "from svc.cli.infer import main; main()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, "--help"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert process.stdout is not None
+    process.stdout.close()
+    _, said = process.communicate()
+    assert said == b""
+    assert process.returncode == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
@@ -62,6 +78,8 @@ def test_help_and_cfg_are_there_and_import_nothing_heavy(command: str, tmp_path:
         (["trainer=t5"], ["trainer/t5", "t4_fp16", "cpu_bf16"]),
         (["experiment=nothing"], ["experiment/nothing", "demo"]),
         (["seed"], ["seed"]),
+        (["scheduler=null"], ["must be a string", "~scheduler"]),
+        (["-m", "--cfg", "job", "seed=1,2"], ["Only one of", "Leave out -m"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -2,6 +2,7 @@
 
 import os
 import re
+import select
 import shutil
 import sys
 import traceback
@@ -53,11 +54,13 @@ def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoRe
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
             command
         )()
+        sys.stdout.flush()  # what a reader that has left would make of it is dealt with below
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what was finished is kept.", file=sys.stderr)
         sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
-        sys.exit(_report(name, config_name, error))
+        if not (isinstance(error, BrokenPipeError) and _nobody_reads()):
+            sys.exit(_report(name, config_name, error))
     sys.exit(0)
 
 
@@ -68,12 +71,31 @@ def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Calla
         try:
             return task(config)
         except Exception as error:
+            if isinstance(error, BrokenPipeError) and _nobody_reads():
+                sys.exit(0)
             code = _report(name, config_name, error)
             if code == EXIT_USER_MUST_CHANGE:
                 _remove_unused_run_folder()
             sys.exit(code)
 
     return command
+
+
+def _nobody_reads() -> bool:
+    """Whether what reads our output has left, as `head` does; then the rest goes nowhere.
+
+    A broken pipe may also be one to a worker process, which is a failure.
+    """
+    if not hasattr(select, "poll"):
+        return False
+    output = sys.stdout.fileno()
+    poll = select.poll()
+    poll.register(output, 0)  # an error is told of in any case
+    if not any(event & select.POLLERR for _, event in poll.poll(0)):
+        return False
+    with open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), output)
+    return True
 
 
 def _remove_unused_run_folder() -> None:
@@ -140,7 +162,27 @@ def _user_message(error: BaseException, config_name: str) -> str | None:
         cause = cause.__cause__
     if isinstance(error, HydraException | OmegaConfBaseException):
         return _tidy_hydra_message(error, config_name)
+    if isinstance(error, ValueError) and _raised_in(error).startswith("hydra."):
+        return _explained_value_error(str(error))
     return None
+
+
+def _raised_in(error: BaseException) -> str:
+    """Name of the module whose code raised the error."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _explained_value_error(text: str) -> str:
+    """What Hydra says of a command line that it does not take, with what to type instead."""
+    if text.startswith("Config group override must be"):
+        given = [a.partition("=")[0] for a in sys.argv[1:] if a.endswith(("=null", "=None"))]
+        groups = [key for key in given if (conf_dir() / key).is_dir()]
+        left_out = f"~{groups[0]}" if groups else "~scheduler"
+        return f"{text}. A group that may be absent is left out with a tilde: {left_out}"
+    if "--cfg" in text and "--multirun" in text:
+        return f"{text}. Leave out -m to see the settings of a single job."
+    return text
 
 
 def _tidy_hydra_message(error: BaseException, config_name: str) -> str:
