@@ -1,0 +1,102 @@
+"""Crops per second from the feature store, and its size."""
+
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from benchmarks.figures import Options, Section, figure
+from benchmarks.machine import best_seconds
+from svc.audio.spec import AudioSpec
+from svc.data.crop_reader import CropReader
+from svc.data.dataset import CropDataset
+from svc.data.demo.source import DemoSource
+from svc.data.preparation import prepare
+from svc.data.sampling import CropDraw
+from svc.data.store import FeatureStore
+from svc.features.content.base import ContentEncoder, FrameGrid
+from svc.features.energy.rms import RmsEnergy
+from svc.features.pitch.parselmouth import ParselmouthPitch
+
+CROP_FRAMES, BATCH_SIZE, BATCHES = 32, 32, 50
+CROPS_TARGET, SIZE_TARGET_MB = 7500.0, 7.5
+
+
+class RandomContent(ContentEncoder):
+    """As wide and as frequent as HuBERT-soft, and without meaning."""
+
+    channels = 256
+    grid = FrameGrid(step_s=0.02, first_s=0.0125)
+
+    def encode(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
+        """As `ContentEncoder.encode`."""
+        frames = max(1, round(len(audio) / sample_rate_hz / self.grid.step_s))
+        return torch.randn(self.channels, frames, generator=torch.Generator().manual_seed(frames))
+
+
+def measure(options: Options) -> Section:
+    """With and without stored mels, from the files and from memory."""
+    figures = []
+    with tempfile.TemporaryDirectory() as folder:
+        source = DemoSource(
+            Path(folder, "voices"), singers=2, minutes_per_singer=options.audio_minutes / 2
+        )
+        for store_mel in (False, True):
+            store = _store(source, Path(folder, f"store_{store_mel}"), store_mel)
+            mels = "stored mels" if store_mel else "mels computed"
+            for in_ram in (False, True):
+                rate = _crops_per_s(store, in_ram, options.repeats)
+                place = "RAM" if in_ram else "files, warm cache"
+                name = f"crops from {place}, {mels}"
+                figures.append(figure(name, rate, "crops/s", at_least=CROPS_TARGET))
+            target = None if store_mel else SIZE_TARGET_MB
+            size = _mb_per_minute(store)
+            kept = "with mels" if store_mel else "without mels"
+            figures.append(figure(f"store {kept}", size, "MB per minute", at_most=target))
+    return {
+        "settings": f"{CROP_FRAMES} frames, batches of {BATCH_SIZE}, one process with one torch "
+        f"thread, as in a loading worker; {options.audio_minutes:g} minutes of synthetic singing "
+        f"with 256-channel content at 50 Hz. A crop comes with its mel: computed from the crop's "
+        f"audio, or read where mels are stored.",
+        "figures": figures,
+    }
+
+
+def _store(source: DemoSource, folder: Path, store_mel: bool) -> FeatureStore:
+    prepare(
+        source,
+        folder,
+        spec=AudioSpec(),
+        content=RandomContent,
+        pitch=ParselmouthPitch,
+        energy=RmsEnergy,
+        store_mel=store_mel,
+        workers=1,
+        progress=False,
+    )
+    return FeatureStore.open(folder)
+
+
+def _crops_per_s(store: FeatureStore, in_ram: bool, repeats: int) -> float:
+    slices = store.split("train")
+    reader = CropReader(store, slices, AudioSpec(), in_ram=in_ram)
+    draw = CropDraw(slices, CROP_FRAMES, seed=0)
+    crops = CropDataset(reader, draw, BATCH_SIZE * BATCHES)
+
+    def read() -> None:
+        for batch in range(BATCHES):
+            crops.__getitems__(range(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return BATCH_SIZE * BATCHES / best_seconds(read, repeats)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _mb_per_minute(store: FeatureStore) -> float:
+    """Every file of the store, its records too."""
+    size = sum(path.stat().st_size for path in store.folder.rglob("*") if path.is_file())
+    return size / 1e6 / (sum(record.duration_s for record in store.slices) / 60)

@@ -1,0 +1,105 @@
+"""The benchmarks run, count what they should, and say truly whether a target is met."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+def benchmark(name: str, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A module of scripts/benchmarks, which is no part of the package."""
+    import importlib
+
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module(f"benchmarks.{name}")
+
+
+def rates(monkeypatch: pytest.MonkeyPatch, conv1d_fp32: float) -> Any:
+    machine = benchmark("machine", monkeypatch)
+    return machine.MachineRates(
+        conv1d_fp32=conv1d_fp32, conv1d_bf16=1000.0, matmul_fp32=50.0, matmul_bf16=60.0
+    )
+
+
+def test_durations_are_normalised_by_the_better_of_both_rates(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    figures = benchmark("figures", monkeypatch)
+    step = figures.timed("step", 2.0, 100.0, "fp32", at_most=300, gflop_computed=80.0)
+    section = {"settings": "", "figures": [step]}
+    done = figures.completed(section, rates(monkeypatch, 100.0), rates(monkeypatch, 200.0))
+    (entry,) = done["figures"]
+    assert entry["value"] == entry["normalised_cost"] == 400.0
+    assert entry["seconds"] == 2.0
+    assert entry["fraction_of_conv1d_rate"] == 0.25
+    assert entry["computed_fraction_of_conv1d_rate"] == 0.2
+    assert done["gflop_per_s"]["before"]["conv1d_fp32"] == 100.0
+
+
+@pytest.mark.parametrize(
+    ("targets", "met"),
+    [
+        ({"at_most": 5.0}, True),
+        ({"at_most": 4.9}, False),
+        ({"at_least": 5.0}, True),
+        ({"at_least": 5.1}, False),
+        ({}, None),
+    ],
+)
+def test_a_target_is_met_or_not(
+    monkeypatch: pytest.MonkeyPatch, targets: dict[str, float], met: bool | None
+) -> None:
+    figures, table = benchmark("figures", monkeypatch), benchmark("table", monkeypatch)
+    assert table.is_met(figures.figure("crops", 5.0, "crops/s", **targets)) is met
+
+
+def test_the_gradients_of_a_grouped_convolution_count_twice_its_forward_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    steps = benchmark("steps", monkeypatch)
+    mapping = {torch.ops.aten.convolution_backward: steps.convolution_backward_flop}
+    conv = torch.nn.Conv1d(8, 16, 5, padding=2, groups=4)
+    x = torch.randn(2, 8, 30, requires_grad=True)
+    forward = 2 * 2 * 30 * 16 * (8 // 4) * 5
+    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+        y = conv(x)
+        assert counter.get_total_flops() == forward
+        y.sum().backward()
+    assert counter.get_total_flops() == 3 * forward
+
+
+def test_the_signal_to_noise_ratio_is_that_of_a_known_error(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conversion = benchmark("conversion", monkeypatch)
+    signal = torch.sin(torch.arange(1000.0))
+    assert conversion.snr_db(signal, 1.1 * signal) == pytest.approx(20.0, abs=1e-4)
+
+
+@pytest.mark.slow
+def test_the_script_measures_start_up_and_writes_a_table(tmp_path: Path) -> None:
+    options = ["--repeats", "1", "--json", "bench.json", "--table", "bench.md"]
+    subprocess.run(
+        [sys.executable, SCRIPTS / "bench.py", "startup", *options],
+        check=True,
+        cwd=tmp_path,
+        capture_output=True,
+    )
+    report = json.loads((tmp_path / "bench.json").read_text(encoding="utf-8"))
+    figures = report["sections"]["startup"]["figures"]
+    assert [entry["name"] for entry in figures] == [
+        "svc-train --help",
+        "svc-train --cfg job",
+        "svc-infer --help",
+    ]
+    table = (tmp_path / "bench.md").read_text(encoding="utf-8")
+    assert all(f"| {entry['name']} |" in table for entry in figures)
