@@ -161,6 +161,8 @@ class TestContentWeights:
             Converter.from_checkpoint(checkpoint, device="cpu")
         with pytest.raises(UserError, match=r"content\.model=nowhere(?s:.*)content_model="):
             Converter.from_checkpoint(checkpoint, device="cpu", content_model="nowhere")
+        with pytest.raises(UserError, match=r"are not in \./no, for there is no folder"):
+            Converter.from_checkpoint(checkpoint, device="cpu", content_model="./no")
         moved = str(tmp_path / "moved")
         loaded = Converter.from_checkpoint(checkpoint, device="cpu", content_model=moved)
         assert isinstance(loaded.extractors.content, WeightedContent)

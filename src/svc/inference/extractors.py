@@ -1,5 +1,6 @@
 """The extractors that a model was trained with, rebuilt on this machine."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -57,21 +58,23 @@ def build_extractors(
 
 
 def _with_model(node: dict[str, Any], content_model: str | None) -> dict[str, Any]:
-    """The encoder's settings with its weights elsewhere."""
-    if content_model is None:
-        model = node.get("model")
-        if isinstance(model, str) and Path(model).is_absolute() and not Path(model).is_dir():
-            raise UserError(
-                f"The content encoder's weights are not in {model}, where they were in training. "
-                f"Give content_model=FOLDER with the same model."
-            )
-        return node
+    """The encoder's settings, with its weights elsewhere where that is said."""
     if "model" not in node:
+        if content_model is None:
+            return node
         raise UserError(
             f"content_model={content_model}: the content encoder of this checkpoint "
             f"({node.get('_target_')}) has no weights; leave content_model out."
         )
-    return {**node, "model": content_model}
+    model = str(node["model"] if content_model is None else content_model)
+    is_path = Path(model).is_absolute() or model.startswith((".", "~")) or model.count(os.sep) > 1
+    if is_path and not Path(model).expanduser().is_dir():
+        where = "where they were in training" if content_model is None else "for there is no folder"
+        raise UserError(
+            f"The content encoder's weights are not in {model}, {where}. "
+            f"Give content_model=FOLDER with the model that was used in training."
+        )
+    return {**node, "model": model}
 
 
 def _require_same_weights(
