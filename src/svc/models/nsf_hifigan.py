@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from svc.models.chunked import upsample_in_chunks
 from svc.models.normalisation import fold_weight_norm, weight_norm
 from svc.models.sine_source import Randomness, SineSource
+from svc.models.source_shaper import SourceShaper
 
 LEAKY_SLOPE = 0.1
 # The published generators end with PyTorch's default slope.
@@ -141,6 +142,11 @@ class NsfHifiGan(nn.Module):
         harmonics: overtones of the sine source.
         sample_rate_hz: of the waveform.
         f0_upsampling: see `SineSource`.
+        shaped_source: give the source the mel's envelope before it drives the stages, and add it to
+            the output, which is then refined rather than made; see `SourceShaper`. For small models
+            and short trainings; the published vocoders do without.
+        mel_min_hz: lower end of the mel bands, for the shaping alone.
+        mel_max_hz: upper end of the mel bands; None for half the sample rate.
 
     Raises:
         ValueError: the lists do not fit each other.
@@ -158,6 +164,9 @@ class NsfHifiGan(nn.Module):
         harmonics: int = 8,
         sample_rate_hz: int = 44_100,
         f0_upsampling: Literal["masked", "zeroed"] = "masked",
+        shaped_source: bool = False,
+        mel_min_hz: float = 0.0,
+        mel_max_hz: float | None = None,
     ) -> None:
         super().__init__()
         _check_plan(initial_channels, upsample_rates, upsample_kernels)
@@ -179,9 +188,16 @@ class NsfHifiGan(nn.Module):
                 )
             )
             channels //= 2
-        self.output = _conv(channels, 1, 7, gain=0.1)
+        self.output = _conv(channels, 1, 7, gain=0.01 if shaped_source else 0.1)
         self.receptive_frames = _receptive_frames(self.stages)
         """Frames of context on each side that can influence a frame's samples."""
+        self.shaper: SourceShaper | None = None
+        if shaped_source:
+            highest_hz = sample_rate_hz / 2 if mel_max_hz is None else mel_max_hz
+            self.shaper = SourceShaper(
+                sample_rate_hz, self.hop_samples, mel_bins, mel_min_hz, highest_hz
+            )
+            self.receptive_frames += self.shaper.receptive_frames
 
     def forward(
         self,
@@ -223,13 +239,18 @@ class NsfHifiGan(nn.Module):
     def render(self, mel: Tensor, source: Tensor) -> Tensor:
         """mel [B, M, N], source [B, 1, N * hop_samples] -> [B, 1, N * hop_samples] in (-1, 1)."""
         layout = torch.channels_last if mel.device.type == "cpu" else torch.contiguous_format
+        if self.shaper is not None:
+            source = self.shaper(source, mel)
         x = self.input(mel.unsqueeze(2).contiguous(memory_format=layout))
         source = source.unsqueeze(2)
         chunked = layout is torch.channels_last and not torch.is_grad_enabled()
         for stage in self.stages:
             assert isinstance(stage, UpsamplingStage)
             x = stage.forward_in_chunks(x, source) if chunked else stage(x, source)
-        return torch.tanh(self.output(F.leaky_relu(x, LAST_LEAKY_SLOPE)))[:, :, 0]
+        x = self.output(F.leaky_relu(x, LAST_LEAKY_SLOPE))
+        if self.shaper is not None:
+            x = x + source
+        return torch.tanh(x)[:, :, 0]
 
     def fold_weight_norm(self) -> None:
         """Computes the normed weights once and for all. For inference; load weights first."""
