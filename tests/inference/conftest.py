@@ -46,9 +46,7 @@ def make_generator(extractors: Extractors) -> Callable[[], HifiSinger]:
         )
         # Untrained, it buzzes at the frame rate around an offset; leave the voice to the source.
         with torch.no_grad():
-            for name, parameter in generator.decoder.named_parameters():
-                if name.endswith("bias"):
-                    parameter.zero_()
+            generator.decoder.output.bias.zero_()  # type: ignore[union-attr]
             for stage in generator.decoder.stages:
                 stage.upsample.parametrizations.weight.original0.mul_(0.01)  # type: ignore[operator, union-attr, index]
         return generator
