@@ -131,3 +131,26 @@ def test_quiet_progress_writes_seldom(tmp_path: Path) -> None:
 )
 def test_durations(seconds: float, text: str) -> None:
     assert duration_text(seconds) == text
+
+
+@pytest.mark.parametrize(("each_epoch", "validated"), [(True, [5, 10]), (False, [6, 10])])
+def test_short_epochs_need_not_be_validated(
+    tmp_path: Path, each_epoch: bool, validated: list[int]
+) -> None:
+    """Ten updates in epochs of five, validating every six."""
+    seen: list[int] = []
+
+    class Note(Callback):
+        def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+            seen.append(trainer.global_step)
+
+    trainer = build_trainer(
+        run_dir=tmp_path,
+        accelerator="cpu",
+        max_steps=10,
+        validate_every_steps=6,
+        validate_each_epoch=each_epoch,
+        callbacks=[Note()],
+    )
+    fit(trainer, tiny_module(), TinyData())
+    assert seen == validated

@@ -28,6 +28,7 @@ VOLATILE_KEYS = (
     "data.cache",
     "trainer.max_steps",
     "trainer.validate_every_steps",
+    "trainer.validate_each_epoch",
     "trainer.log_every_steps",
     "trainer.limit_val_batches",
 )

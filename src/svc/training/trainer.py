@@ -23,6 +23,7 @@ def build_trainer(
     precision: TrainingPrecision = "32-true",
     max_steps: int = 100_000,
     validate_every_steps: int = 1000,
+    validate_each_epoch: bool = True,
     log_every_steps: int = 50,
     limit_val_batches: int | float | None = None,
     benchmark: bool = False,
@@ -46,7 +47,8 @@ def build_trainer(
             "ddp_find_unused_parameters_true", because each update leaves the other network alone.
         precision: of the autocast regions; weights are always fp32.
         max_steps: generator updates; -1 for no limit.
-        validate_every_steps: updates between validations; an epoch where that is shorter.
+        validate_every_steps: updates between validations.
+        validate_each_epoch: validate after every epoch too, where that is shorter.
         log_every_steps: updates between lines of metrics; each waits for the device.
         limit_val_batches: batches per validation (int), or the share of them (float).
         benchmark: let cuDNN measure which algorithm is fastest for each shape.
@@ -78,7 +80,7 @@ def build_trainer(
         benchmark=benchmark,
         deterministic=deterministic,
         detect_anomaly=detect_anomaly,
-        callbacks=[ValidationSchedule(validate_every_steps), *callbacks],
+        callbacks=[ValidationSchedule(validate_every_steps, validate_each_epoch), *callbacks],
         logger=list(loggers) or False,
         enable_checkpointing=any(_writes_checkpoints(callback) for callback in callbacks),
         enable_progress_bar=any(_shows_progress(callback) for callback in callbacks),

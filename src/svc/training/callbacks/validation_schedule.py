@@ -17,10 +17,13 @@ class ValidationSchedule(Callback):
 
     Args:
         every_steps: generator updates between validations, at least 1.
+        each_epoch: validate after every epoch too. Not worth it where an epoch takes a few seconds,
+            as with a few minutes of recordings.
     """
 
-    def __init__(self, every_steps: int = 1000) -> None:
+    def __init__(self, every_steps: int = 1000, each_epoch: bool = True) -> None:
         self.every_steps = every_steps
+        self.each_epoch = each_epoch
         self._last_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -29,7 +32,9 @@ class ValidationSchedule(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Decide whether validation runs now."""
-        step, interval = trainer.global_step, min(self.every_steps, trainer.num_training_batches)
+        step, interval = trainer.global_step, self.every_steps
+        if self.each_epoch:
+            interval = min(interval, int(trainer.num_training_batches))
         due = step != self._last_step and (step % interval == 0 or step == trainer.max_steps)
         batches = trainer.fit_loop.total_batch_idx + 1
         trainer.val_check_batch = batches if due else batches + 1
