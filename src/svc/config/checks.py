@@ -7,12 +7,6 @@ from typing import Any
 from svc.config.signatures import signature_faults
 from svc.errors import UserErrors
 
-RUN_TIME_ARGUMENTS: Mapping[str, Collection[str]] = {
-    "arch": ("generator", "spec", "optimizer", "scheduler"),
-    "arch.generator.conditioner": ("content_channels", "speakers"),
-}
-"""Arguments that are known only once the dataset is prepared, and passed at the call."""
-
 DeviceCheck = Callable[[str, int | str, str], str | None]
 """(accelerator, devices, precision) -> why this machine cannot do that, or None."""
 
