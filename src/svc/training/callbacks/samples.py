@@ -10,8 +10,8 @@ from svc.audio.io import write_audio
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.data.batch import Batch
+from svc.evaluation.plots import MelRow, plot_mel_comparison
 from svc.training.media_logging import log_audio, log_image
-from svc.training.mel_plot import plot_mels
 
 
 class ValidationSamples(Callback):
@@ -77,5 +77,5 @@ class ValidationSamples(Callback):
         if bottleneck is not None:
             mels["bottleneck (predicted mel)"] = bottleneck
         path = folder / f"{number}_mel.png"
-        plot_mels(mels, self.audio, path)
+        plot_mel_comparison(path, [MelRow(title, mel) for title, mel in mels.items()], self.audio)
         log_image(trainer, f"sample/{number}/mel", path, step)
