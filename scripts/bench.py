@@ -22,6 +22,7 @@ import torch
 from benchmarks.figures import Options, better_of, completed
 from benchmarks.machine import describe_machine, measure_rates
 from benchmarks.table import markdown
+from svc.memory import keep_freed_memory
 
 SECTIONS = ("startup", "crops", "preparation", "tiny_step", "conversion", "training_step")
 
@@ -44,6 +45,7 @@ def main() -> None:
     if arguments.repeats < 1 or arguments.threads < 1:
         parser.error("--repeats and --threads must be at least 1")
     torch.set_num_threads(arguments.threads)
+    keep_freed_memory()  # as the commands do
     options = Options(repeats=arguments.repeats, recordings=arguments.recordings)
     report = run(arguments.sections or SECTIONS, options)
     text = json.dumps(report, indent=2, ensure_ascii=False)

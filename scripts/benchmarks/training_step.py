@@ -78,17 +78,19 @@ def main() -> None:
     )
     from benchmarks.steps import random_batch, run_steps
     from svc.audio.spec import AudioSpec
+    from svc.memory import keep_freed_memory
     from svc.training.hifisinger import HifiSingerModule
 
     precision, steps, threads = sys.argv[1:]
     torch.set_num_threads(int(threads))
     torch.manual_seed(0)
+    keep_freed_memory()
     generator = PredecessorSinger()
     module = HifiSingerModule(
         generator,  # type: ignore[arg-type]
         predecessor_discriminators(),
         AudioSpec(),
-        optimizer=partial(torch.optim.AdamW, lr=2e-4, betas=(0.8, 0.99)),
+        optimizer=partial(torch.optim.AdamW, lr=2e-4, betas=(0.8, 0.99), fused=True),
     )
     batch = random_batch(STEP_BATCH, STEP_FRAMES, CHANNELS)
     clock = run_steps(module, batch, LIGHTNING_NAMES[precision], int(steps))  # type: ignore[arg-type]

@@ -17,7 +17,9 @@ def infer(config: Any) -> None:
     from svc.cli.parts import plain_config
     from svc.inference.converter import Converter
     from svc.inference.files import convert_files
+    from svc.memory import keep_freed_memory
 
+    keep_freed_memory()
     plain = plain_config(config, run_time={})
     converter = Converter.from_checkpoint(
         checkpoint_to_convert_with(Path(plain["checkpoint"])),

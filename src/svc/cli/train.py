@@ -37,8 +37,10 @@ def train(config: Any) -> float | None:
         training_parts,
     )
     from svc.config.instantiate import build
+    from svc.memory import keep_freed_memory
     from svc.training.runs import fit
 
+    keep_freed_memory()
     config = with_chosen_trainer(config)
     plain = plain_config(config, RUN_TIME_ARGUMENTS, device_problem)
     checkpoint = checkpoint_to_continue(plain)

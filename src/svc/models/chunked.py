@@ -5,8 +5,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-CHUNK_VALUES = 2**19
-"""Values of a signal in one piece: 2 MiB in float32."""
+CHUNK_VALUES = 2**21
+"""Values of a signal in one piece: 8 MiB in float32."""
 SHORTEST_CHUNK = 4096
 """Time steps of the output below which a piece is not worth the overlap and the loading of the
 weights."""
