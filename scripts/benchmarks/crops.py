@@ -8,6 +8,7 @@ from torch import Tensor
 
 from benchmarks.figures import Options, Section, figure
 from benchmarks.machine import best_seconds
+from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.data.crop_reader import CropReader
 from svc.data.dataset import CropDataset
@@ -44,12 +45,15 @@ def measure(options: Options) -> Section:
         )
         for store_mel in (False, True):
             store = _store(source, Path(folder, f"store_{store_mel}"), store_mel)
-            mels = "stored mels" if store_mel else "mels computed"
+            mels = "stored mels" if store_mel else "without mels"
             for in_ram in (False, True):
                 rate = _crops_per_s(store, in_ram, options.repeats)
                 place = "RAM" if in_ram else "files, warm cache"
                 name = f"crops from {place}, {mels}"
                 figures.append(figure(name, rate, "crops/s", at_least=CROPS_TARGET))
+            if not store_mel:
+                rate = _crops_per_s(store, False, options.repeats, MelSpectrogram(AudioSpec()))
+                figures.append(figure("crops from files, mels made on one core", rate, "crops/s"))
             target = None if store_mel else SIZE_TARGET_MB
             size = _mb_per_minute(store)
             kept = "with mels" if store_mel else "without mels"
@@ -57,8 +61,8 @@ def measure(options: Options) -> Section:
     return {
         "settings": f"{CROP_FRAMES} frames, batches of {BATCH_SIZE}, one process with one torch "
         f"thread, as in a loading worker; {options.audio_minutes:g} minutes of synthetic singing "
-        f"with 256-channel content at 50 Hz. A crop comes with its mel: computed from the crop's "
-        f"audio, or read where mels are stored.",
+        f"with 256-channel content at 50 Hz. Mels are read where they are stored, else made later "
+        f"on the training device; that is measured beside it.",
         "figures": figures,
     }
 
@@ -78,7 +82,9 @@ def _store(source: DemoSource, folder: Path, store_mel: bool) -> FeatureStore:
     return FeatureStore.open(folder)
 
 
-def _crops_per_s(store: FeatureStore, in_ram: bool, repeats: int) -> float:
+def _crops_per_s(
+    store: FeatureStore, in_ram: bool, repeats: int, mel: MelSpectrogram | None = None
+) -> float:
     slices = store.split("train")
     reader = CropReader(store, slices, AudioSpec(), in_ram=in_ram)
     draw = CropDraw(slices, CROP_FRAMES, seed=0)
@@ -86,7 +92,9 @@ def _crops_per_s(store: FeatureStore, in_ram: bool, repeats: int) -> float:
 
     def read() -> None:
         for batch in range(BATCHES):
-            crops.__getitems__(range(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE))
+            loaded = crops.__getitems__(range(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE))
+            if mel is not None:
+                loaded.batch(mel)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -1,20 +1,20 @@
-"""Crops of stored features as a `Batch`, reading only the bytes that they need."""
+"""Crops of stored features, reading only the bytes that they need."""
 
 import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from svc.audio.mel import LOG_FLOOR, MelSpectrogram
+from svc.audio.mel import LOG_FLOOR
 from svc.audio.spec import AudioSpec
-from svc.data.batch import Batch
+from svc.data.batch import LoadedCrops
 from svc.data.sampling import Crop
 from svc.data.store import AUDIO_FULL_SCALE, Feature, FeatureStore, SliceRecord
 from svc.errors import UserError
@@ -74,9 +74,9 @@ class StoredArray:
 class CropReader:
     """Reads crops of a store's slices.
 
-    The mel of a crop equals the same span of its whole slice's mel: where mels are not stored, the
-    crop's audio is read with as much of its surroundings as the analysis window reaches over, and
-    mirrored only at the slice's own ends.
+    The mel of a crop is to equal the same span of its whole slice's mel: where mels are not stored,
+    the crop's audio is read with as much of its surroundings as the analysis window reaches over,
+    and mirrored only at the slice's own ends.
 
     B crops, N frames (of the longest crop), C content channels, M mel bins.
 
@@ -109,7 +109,6 @@ class CropReader:
         self._spec = spec
         self._speakers = [store.speaker_index(record.speaker) for record in slices]
         self._mel_stored = store.has_mel and store.spec() == spec
-        self._mel = MelSpectrogram(spec)
         # Whole hops of context, so that the context's frames lie on the grid too.
         self._margin_frames = -(-spec.pad_samples // spec.hop_samples)
         self._arrays: dict[tuple[int, Feature], StoredArray | NDArray[Any]] = {}
@@ -122,10 +121,8 @@ class CropReader:
                     array = self._array(index, feature)
                     self._arrays[index, feature] = array[0 : array.shape[0]]
 
-    def read(self, crops: Sequence[Crop]) -> Batch:
-        """The crops, padded with silence at the end to the length of the longest.
-
-        Padding holds zeros, unvoiced, and the mel's floor.
+    def read(self, crops: Sequence[Crop]) -> LoadedCrops:
+        """The crops, padded at the end to the length of the longest: zeros, unvoiced.
 
         Raises:
             UserError: a file of the store is missing or damaged.
@@ -162,17 +159,14 @@ class CropReader:
                     f"prepare the dataset again."
                 ) from error
         audio *= np.float32(1 / AUDIO_FULL_SCALE)
-        waveform = torch.from_numpy(audio)
-        mel = self._mels(waveform, crops, lengths, frames, margin)
-        if margin:
-            waveform = waveform[:, margin * hop : -margin * hop]
-        return Batch(
+        return LoadedCrops(
+            waveform=torch.from_numpy(audio),
+            margin_frames=margin,
+            mel=self._stored_mels(crops, lengths, frames) if self._mel_stored else None,
             content=torch.from_numpy(content),
             f0_hz=torch.from_numpy(np.abs(f0)),
             voiced=torch.from_numpy(f0 > 0),
             energy=torch.from_numpy(energy),
-            mel=mel,
-            audio=_without_padding(waveform, lengths * hop).unsqueeze(1),
             lengths_frames=torch.from_numpy(lengths),
             speaker=torch.tensor([self._speakers[crop.slice_index] for crop in crops]),
             key_shift_semitones=torch.zeros(count),
@@ -202,28 +196,18 @@ class CropReader:
             end = left + stop - start
             row[end : end + len(mirrored)] = mirrored[::-1]
 
-    def _mels(
-        self,
-        waveform: Tensor,
-        crops: Sequence[Crop],
-        lengths: NDArray[np.int64],
-        frames: int,
-        margin: int,
+    def _stored_mels(
+        self, crops: Sequence[Crop], lengths: NDArray[np.int64], frames: int
     ) -> Tensor:
-        """[B, M, N] of crops whose waveform [B, T] has `margin` frames of context."""
+        """[B, M, N]."""
         floor = float(np.log(LOG_FLOOR))
-        if not self._mel_stored:
-            mel = self._mel(waveform)[:, :, margin : margin + frames]
-            for short in np.flatnonzero(lengths < frames):
-                mel[short, :, lengths[short] :] = floor
-            return cast(Tensor, mel.contiguous())
-        stored = np.full((len(crops), frames, self._spec.mel_bins), floor, dtype=np.float32)
+        mels = np.full((len(crops), frames, self._spec.mel_bins), floor, dtype=np.float32)
         for row, crop in enumerate(crops):
             last = crop.first_frame + int(lengths[row])
-            stored[row, : lengths[row]] = self._array(crop.slice_index, "mel")[
+            mels[row, : lengths[row]] = self._array(crop.slice_index, "mel")[
                 crop.first_frame : last
             ]
-        return torch.from_numpy(stored).transpose(1, 2).contiguous()
+        return torch.from_numpy(mels).transpose(1, 2).contiguous()
 
     def _array(self, index: int, feature: Feature) -> StoredArray | NDArray[Any]:
         key = (index, feature)
@@ -232,11 +216,3 @@ class CropReader:
             array = StoredArray.of(self._store.path(self._slices[index], feature))
             self._arrays[key] = array
         return array
-
-
-def _without_padding(waveform: Tensor, lengths_samples: NDArray[np.int64]) -> Tensor:
-    """Contiguous [B, T] with zeros from each row's length on."""
-    waveform = waveform.contiguous()
-    for row in np.flatnonzero(lengths_samples < waveform.shape[1]):
-        waveform[row, lengths_samples[row] :] = 0.0
-    return waveform

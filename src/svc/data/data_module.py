@@ -6,8 +6,9 @@ import lightning
 import torch
 from torch.utils.data import DataLoader
 
+from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
-from svc.data.batch import Batch
+from svc.data.batch import Batch, LoadedCrops
 from svc.data.crop_reader import CropReader
 from svc.data.dataset import CropDataset, FixedCrops, already_batched
 from svc.data.sampling import CropDraw, CropSampler, spread_crops
@@ -30,6 +31,9 @@ class SvcDataModule(lightning.LightningDataModule):
 
     A Trainer needs `use_distributed_sampler=False`: with several processes each already draws its
     own samples.
+
+    The loaders give `LoadedCrops`; a Trainer's steps see a `Batch`, whose mel was made on the
+    training device.
 
     Args:
         store: the prepared dataset.
@@ -80,6 +84,7 @@ class SvcDataModule(lightning.LightningDataModule):
         self.spec = spec
         self.batch_size = batch_size
         self.batches_seen = 0
+        self._mel = MelSpectrogram(spec)
         self._workers = workers
         self._valid_batch_size = valid_batch_size
 
@@ -141,7 +146,7 @@ class SvcDataModule(lightning.LightningDataModule):
         """The inverse of `state_dict`."""
         self.set_position(int(state_dict["batches_seen"]))
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> DataLoader[LoadedCrops]:
         """Training batches from `batches_seen` on; `len` is that of a whole epoch."""
         self._sampler = CropSampler(
             self.batch_size, self.batches_per_epoch, self._rank, self._world_size
@@ -156,7 +161,7 @@ class SvcDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> DataLoader[LoadedCrops]:
         """Validation batches: the same crops in the same order every time."""
         return DataLoader(
             self._valid,
@@ -165,12 +170,12 @@ class SvcDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Count the batches that training takes (Lightning calls this once for each, just before
-        its training step; prefetched ones are not counted)."""
+    def on_after_batch_transfer(self, batch: LoadedCrops, dataloader_idx: int) -> Batch:
+        """Make the mels, and count the batches that training takes (Lightning calls this once for
+        each, just before its training step; prefetched ones are not counted)."""
         if self.trainer is not None and self.trainer.training:
             self.set_position(self.batches_seen + 1)
-        return batch
+        return batch.batch(self._mel.to(batch.waveform.device))
 
     @property
     def _rank(self) -> int:
@@ -181,7 +186,7 @@ class SvcDataModule(lightning.LightningDataModule):
         return self.trainer.world_size if self.trainer is not None else 1
 
 
-class _ResumableLoader(DataLoader[Batch]):
+class _ResumableLoader(DataLoader[LoadedCrops]):
     """Tells Lightning, which warns otherwise, that training may go on within an epoch.
 
     The position itself is kept by `SvcDataModule`, whose state Lightning restores first.

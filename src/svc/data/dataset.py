@@ -5,12 +5,12 @@ from typing import Any, cast
 
 from torch.utils.data import Dataset
 
-from svc.data.batch import Batch
+from svc.data.batch import LoadedCrops
 from svc.data.crop_reader import CropReader
 from svc.data.sampling import Crop, CropDraw
 
 
-class CropDataset(Dataset[Batch]):
+class CropDataset(Dataset[LoadedCrops]):
     """Random crops: sample k is the same crop in every run of the same seed.
 
     Args:
@@ -27,11 +27,11 @@ class CropDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return self._samples
 
-    def __getitem__(self, sample: int) -> Batch:
+    def __getitem__(self, sample: int) -> LoadedCrops:
         """The sample as a batch of one. Numbers go on beyond the length, into later epochs."""
         return self.__getitems__([sample])
 
-    def __getitems__(self, samples: Sequence[int]) -> Batch:
+    def __getitems__(self, samples: Sequence[int]) -> LoadedCrops:
         """Several samples as one batch, which saves collating them (the loader calls this)."""
         first, count = samples[0], len(samples)
         if list(samples) == list(range(first, first + count)):
@@ -39,7 +39,7 @@ class CropDataset(Dataset[Batch]):
         return self._reader.read([self._draw.crops(sample, 1)[0] for sample in samples])
 
 
-class FixedCrops(Dataset[Batch]):
+class FixedCrops(Dataset[LoadedCrops]):
     """The same crops in the same order every time, for validation.
 
     Args:
@@ -54,15 +54,15 @@ class FixedCrops(Dataset[Batch]):
     def __len__(self) -> int:
         return len(self._crops)
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> LoadedCrops:
         """One crop as a batch of one."""
         return self._reader.read([self._crops[index]])
 
-    def __getitems__(self, indices: Sequence[int]) -> Batch:
+    def __getitems__(self, indices: Sequence[int]) -> LoadedCrops:
         """Several crops as one batch, padded at the end to the longest of them."""
         return self._reader.read([self._crops[index] for index in indices])
 
 
-def already_batched(batch: Any) -> Batch:
+def already_batched(batch: Any) -> LoadedCrops:
     """Collate function for these datasets, which give batches themselves."""
-    return cast(Batch, batch)
+    return cast(LoadedCrops, batch)

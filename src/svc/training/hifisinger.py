@@ -19,7 +19,7 @@ from svc.checkpoints.training_checkpoint import (
     read_svc_state,
     write_svc_state,
 )
-from svc.data.batch import Batch
+from svc.data.batch import Batch, LoadedCrops
 from svc.models.discriminators import Discriminators
 from svc.models.hifisinger import HifiSinger, SingerOutput
 from svc.training.adversary import AdversarialOptions, Verdict, consult
@@ -146,8 +146,8 @@ class HifiSingerModule(L.LightningModule):
         return optimizers, [self._scheduler(optimizer) for optimizer in optimizers]
 
     def transfer_batch_to_device(
-        self, batch: Batch, device: torch.device, dataloader_idx: int
-    ) -> Batch:
+        self, batch: Batch | LoadedCrops, device: torch.device, dataloader_idx: int
+    ) -> Batch | LoadedCrops:
         """The batch on the device, copied in the background where its memory is pinned."""
         return batch.to(device, non_blocking=True)
 
