@@ -15,6 +15,8 @@ def composed(command: str, *overrides: str) -> dict[str, Any]:
     register_schemas()
     register_resolvers()
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose(command, ["dataset=demo", "paths.run_dir=run", *overrides])
+        config = compose(
+            command, ["dataset=demo", "paths.run_dir=run", "paths.store_dir=store", *overrides]
+        )
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return plain

@@ -24,7 +24,7 @@ from svc.models.hifisinger import HifiSinger
 from svc.training.hifisinger import HifiSingerModule
 
 COMMANDS = ("train", "preprocess")
-NEEDED = ("dataset.path=voices", "content=mfcc", "paths.run_dir=run")
+NEEDED = ("dataset.path=voices", "content=mfcc", "paths.run_dir=run", "paths.store_dir=store")
 """What must be given; outside a command there is no run folder yet."""
 
 NOT_OPTIONS = {"hydra", "local"}

@@ -109,16 +109,6 @@ def random_audio(batch: int, samples: int = 1000) -> Tensor:
     return torch.randn(batch, 1, samples, generator=torch.Generator().manual_seed(batch))
 
 
-def test_concatenated_batches_split_into_what_they_were() -> None:
-    discriminators = tiny().eval()
-    real, fake = random_audio(3), random_audio(2)
-    both = discriminators(torch.cat([real, fake])).split(3)
-    for output, alone in zip(both, (discriminators(real), discriminators(fake)), strict=True):
-        assert len(output.scores) == 4
-        for a, b in zip(flat(output), flat(alone), strict=True):
-            torch.testing.assert_close(a, b, atol=1e-6, rtol=1e-5)
-
-
 def flat(output: DiscriminatorOutput) -> list[Tensor]:
     return [*output.scores, *(x for features in output.features for x in features)]
 

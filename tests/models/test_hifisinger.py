@@ -1,5 +1,6 @@
 """HiFiSinger as a whole: size, shapes, reach, and that it can learn."""
 
+import pytest
 import torch
 
 from svc.models.conditioner import Conditioner, Conditioning
@@ -20,10 +21,10 @@ def conditioning(batch: int, frames: int, seed: int = 0) -> Conditioning:
     )
 
 
-def tiny() -> HifiSinger:
+def tiny(level_from_energy: bool = True, use_energy: bool = True) -> HifiSinger:
     torch.manual_seed(0)
     return HifiSinger(
-        Conditioner(content_channels=5, speakers=2, channels=8),
+        Conditioner(content_channels=5, speakers=2, channels=8, use_energy=use_energy),
         WaveNet(8, 8, 8, 2, 2, out_channels=8),
         NsfHifiGan(
             mel_bins=10,
@@ -33,6 +34,7 @@ def tiny() -> HifiSinger:
             resblock_kernels=(3,),
             resblock_dilations=((1, 3),),
         ),
+        level_from_energy=level_from_energy,
     )
 
 
@@ -56,6 +58,20 @@ def test_audio_is_the_decoder_on_the_predicted_mel() -> None:
     again = singer.decoder(output.mel, inputs.f0_hz, inputs.voiced, rng=3)
     assert torch.equal(output.audio, again)
     assert -8 < output.mel.mean() < -3
+
+
+@torch.inference_mode()
+def test_mel_is_predicted_relative_to_the_energy() -> None:
+    inputs = conditioning(2, 6)
+    relative, absolute = (tiny(level).eval().predict_mel(inputs) for level in (True, False))
+    level = (inputs.energy.log() + 3.0)[:, None]  # -26 dB is where nothing is added
+    torch.testing.assert_close(relative, absolute + level, atol=1e-5, rtol=0)
+
+
+def test_levels_cannot_come_from_energy_that_is_left_out() -> None:
+    tiny(level_from_energy=False, use_energy=False)
+    with pytest.raises(ValueError, match="use_energy"):
+        tiny(use_energy=False)
 
 
 @torch.inference_mode()

@@ -66,7 +66,6 @@ class InferConfig:
     subtype: str = "PCM_16"
     """How samples are stored: PCM_16, PCM_24 or FLOAT."""
     overwrite: bool = True
-    paths: Any = None
 
 
 def register_schemas() -> None:

@@ -49,16 +49,6 @@ class Conditioning:
         timed = ("content", "f0_hz", "voiced", "energy")
         return replace(self, **{name: getattr(self, name)[..., start:stop] for name in timed})
 
-    def require_finite(self) -> None:
-        """Reads every value, so for the edges of a program, not for the training loop.
-
-        Raises:
-            ValueError: a value is NaN or infinite; names every such input.
-        """
-        broken = [f.name for f in fields(self) if not torch.isfinite(getattr(self, f.name)).all()]
-        if broken:
-            raise ValueError(f"NaN or infinite values in: {', '.join(broken)}")
-
 
 class Conditioner(nn.Module):
     """Projects every input to `channels` and adds them up.

@@ -17,17 +17,6 @@ class DiscriminatorOutput:
     features: list[list[Tensor]]
     """[B, C, *] each: the hidden layers of each and its scores, for feature matching."""
 
-    def split(self, batch: int) -> tuple["DiscriminatorOutput", "DiscriminatorOutput"]:
-        """Undoes a concatenation in the batch: the first `batch` items and the rest."""
-        first, second = (
-            DiscriminatorOutput(
-                scores=[score[part] for score in self.scores],
-                features=[[x[part] for x in layers] for layers in self.features],
-            )
-            for part in (slice(0, batch), slice(batch, None))
-        )
-        return first, second
-
 
 class Discriminators(nn.Module):
     """Judges waveforms by their periods and on several scales.

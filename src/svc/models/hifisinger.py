@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svc.models.conditioner import Conditioner, Conditioning
+from svc.models.conditioner import ENERGY_FLOOR, Conditioner, Conditioning
 from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.sine_source import Randomness
 from svc.models.wavenet import WaveNet
@@ -13,6 +13,8 @@ from svc.models.wavenet import WaveNet
 MEL_CENTRE, MEL_SCALE = -5.5, 2.0
 """About the mean and the spread of the log mel of singing. The projection starts here and learns in
 these units, or hundreds of the first steps go into finding the level."""
+USUAL_LEVEL_LN = -3.0
+"""Natural logarithm of the RMS (-26 dB) at which the mel lies around `MEL_CENTRE`."""
 
 
 @dataclass(frozen=True)
@@ -32,19 +34,33 @@ class HifiSinger(nn.Module):
         conditioner: inputs to a sequence.
         backbone: takes the sequence as its input and as its condition.
         decoder: mel and F0 to waveform.
+        level_from_energy: predict the mel relative to the frame's energy, and not its level as
+            well. Content of voices unlike the training's then makes a wrong timbre at worst, but
+            not a wrong level. Wants a conditioner with energy.
 
     Raises:
-        ValueError: the widths of the parts differ.
+        ValueError: the widths of the parts differ, or there is no energy to take levels from.
     """
 
-    def __init__(self, conditioner: Conditioner, backbone: WaveNet, decoder: NsfHifiGan) -> None:
+    def __init__(
+        self,
+        conditioner: Conditioner,
+        backbone: WaveNet,
+        decoder: NsfHifiGan,
+        level_from_energy: bool = True,
+    ) -> None:
         super().__init__()
+        if level_from_energy and conditioner.energy is None:
+            raise ValueError(
+                "level_from_energy needs a conditioner with use_energy; set both or neither"
+            )
         widths = (backbone.in_channels, backbone.condition_channels)
         if widths != (conditioner.channels, conditioner.channels):
             raise ValueError(
                 f"backbone in_channels={widths[0]} and condition_channels={widths[1]} must both be "
                 f"the conditioner's channels={conditioner.channels}"
             )
+        self.level_from_energy = level_from_energy
         self.conditioner = conditioner
         self.backbone = backbone
         self.mel_projection = nn.Conv1d(backbone.out_channels, decoder.mel_bins, 1)
@@ -90,6 +106,9 @@ class HifiSinger(nn.Module):
         sequence = self.conditioner(conditioning)
         hidden = F.leaky_relu(self.backbone(sequence, sequence), 0.1)
         mel: Tensor = MEL_CENTRE + MEL_SCALE * self.mel_projection(hidden).float()
+        if self.level_from_energy:
+            level = conditioning.energy.float().clamp_min(ENERGY_FLOOR).log()
+            mel = mel + (level - USUAL_LEVEL_LN)[:, None]
         return mel
 
     def fold_weight_norm(self) -> None:

@@ -9,6 +9,7 @@ from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder, FrameGrid
+from svc.features.content.standardisation import standardised
 
 _SILENT_PEAK = 1e-5
 """A third of the smallest 16-bit step: what stays below holds nothing."""
@@ -112,17 +113,9 @@ class MfccContent(ContentEncoder):
         if peak < _SILENT_PEAK:
             return torch.zeros(self.channels, frames)
         log_mel = self._mel(audio / peak)
-        return self._normalised(self._cosines @ log_mel, self._active(log_mel))
+        return standardised(self._cosines @ log_mel, self._active(log_mel), _SPREAD_FLOOR)
 
     def _active(self, log_mel: Tensor) -> Tensor:
         """log_mel [M, N] -> [N] bool, at least one of them true: the frames that sound."""
         level_db = 10 / torch.log(torch.tensor(10.0)) * torch.logsumexp(2 * log_mel, dim=0)
         return level_db >= level_db.max() - self.active_db
-
-    @staticmethod
-    def _normalised(cepstrum: Tensor, active: Tensor) -> Tensor:
-        """cepstrum [C, N], active [N] -> [C, N] with mean 0 and variance below 1 where active."""
-        sounding = cepstrum[:, active]
-        mean = sounding.mean(dim=1, keepdim=True)
-        variance = sounding.var(dim=1, correction=0, keepdim=True)
-        return (cepstrum - mean) / (variance + _SPREAD_FLOOR**2).sqrt()
