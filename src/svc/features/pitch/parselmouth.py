@@ -3,12 +3,12 @@
 import numpy as np
 import parselmouth
 import soxr
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from svc.errors import UserError
 from svc.features.pitch.base import Pitch, PitchTracker
+from svc.features.pitch.contour import check_range, checked_samples, pitch_of
 
 
 class ParselmouthPitch(PitchTracker):
@@ -27,7 +27,7 @@ class ParselmouthPitch(PitchTracker):
 
     Args:
         f0_min_hz: lowest F0, above 0. Halving it doubles the window and the time.
-        f0_max_hz: highest F0, below half of the analysis rate.
+        f0_max_hz: highest F0, at most half of the analysis rate.
         voicing_threshold: strength of periodicity (0 to 1) from which a frame is voiced.
         silence_threshold: frames whose peak is below this share of the whole recording's peak are
             likely unvoiced.
@@ -51,11 +51,7 @@ class ParselmouthPitch(PitchTracker):
         voiced_unvoiced_cost: float = 0.14,
         analysis_rate_hz: int = 16_000,
     ) -> None:
-        if not 0 < f0_min_hz < f0_max_hz < analysis_rate_hz / 2:
-            raise UserError(
-                f"pitch.f0_min_hz={f0_min_hz:g} and pitch.f0_max_hz={f0_max_hz:g} must satisfy "
-                f"0 < min < max < {analysis_rate_hz / 2:g} (half of pitch.analysis_rate_hz)."
-            )
+        check_range(f0_min_hz, f0_max_hz, analysis_rate_hz / 2)
         if not 0 < voicing_threshold <= 1:
             raise UserError(
                 f"pitch.voicing_threshold={voicing_threshold} must lie above 0 and at most at 1."
@@ -74,29 +70,17 @@ class ParselmouthPitch(PitchTracker):
     def track(self, audio: Tensor, sample_rate_hz: int, hop_samples: int) -> Pitch:
         """audio [T] float32 -> contour of N = T // hop_samples frames, on the CPU.
 
-        F0 runs through unvoiced frames in a straight line over log frequency, as the ear measures
-        intervals, and is held before the first and after the last voiced frame.
-
         Raises:
             ValueError: audio is not one-dimensional or not finite.
         """
-        if audio.dim() != 1:
-            raise ValueError(f"expected audio [T], got shape {tuple(audio.shape)}")
-        frames = audio.shape[0] // hop_samples
-        samples = audio[: frames * hop_samples].detach().cpu().double().numpy()
-        if not np.isfinite(samples).all():
-            raise ValueError("audio holds NaN or infinite samples")
+        samples, frames = checked_samples(audio, hop_samples)
         if frames == 0 or samples.min() == samples.max():
             f0_hz = np.zeros(frames)
         else:
             # Praat drops the mean of the whole sound; with it, the padding would be an edge.
             samples -= samples.mean()
             f0_hz = self._raw_f0(samples, frames, sample_rate_hz, hop_samples)
-        voiced = f0_hz > 0
-        return Pitch(
-            f0_hz=torch.from_numpy(_through_unvoiced(f0_hz, voiced)).float(),
-            voiced=torch.from_numpy(voiced),
-        )
+        return pitch_of(f0_hz, self.f0_min_hz, self.f0_max_hz)
 
     def _raw_f0(
         self, samples: NDArray[np.float64], frames: int, sample_rate_hz: int, hop_samples: int
@@ -120,14 +104,4 @@ class ParselmouthPitch(PitchTracker):
         f0_hz: NDArray[np.float64] = pitch.selected_array["frequency"]
         if f0_hz.shape[0] != frames:
             raise RuntimeError(f"Praat returned {f0_hz.shape[0]} frames where {frames} fit")
-        # Candidates are refined after the range was searched and may leave it by a hair.
-        return np.where(f0_hz > 0, f0_hz.clip(self.f0_min_hz, self.f0_max_hz), 0.0)
-
-
-def _through_unvoiced(f0_hz: NDArray[np.float64], voiced: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """F0 interpolated over log frequency where it is not voiced; zeros if nothing is."""
-    if not voiced.any():
-        return np.zeros_like(f0_hz)
-    known = np.flatnonzero(voiced)
-    log_f0 = np.interp(np.arange(f0_hz.shape[0]), known, np.log2(f0_hz[known]))
-    return np.where(voiced, f0_hz, np.exp2(log_f0))
+        return f0_hz
