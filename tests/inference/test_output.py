@@ -1,8 +1,9 @@
 """Gate and limiter."""
 
+import pytest
 import torch
 
-from svc.inference.output import apply_gate, limit_peaks, silence_gate
+from svc.inference.output import apply_gate, limit_peaks, matching_gain, silence_gate
 
 HOP = 512
 
@@ -41,3 +42,20 @@ class TestLimiter:
         assert bool((limited.diff() > 0).all())
         assert float(limited.diff().diff().abs().max()) < 1e-4  # no corner
         torch.testing.assert_close(limited, -limited.flip(0))
+
+
+class TestLevel:
+    @pytest.mark.parametrize("quieter_db", [-12.0, 0.0, 20.0])
+    def test_gain_makes_up_for_a_difference(self, quieter_db: float) -> None:
+        reference = torch.randn(5000, generator=torch.Generator().manual_seed(0))
+        audio = reference[:3000] * 10 ** (-quieter_db / 20)
+        expected = float(reference.square().mean().sqrt() / audio.square().mean().sqrt())
+        assert matching_gain(audio, reference) == pytest.approx(expected, rel=1e-5)
+
+    def test_gain_is_limited_and_silence_stays(self) -> None:
+        loud, faint = torch.ones(100), torch.full((100,), 1e-3)
+        assert matching_gain(faint, loud) == pytest.approx(10 ** (30 / 20))
+        assert matching_gain(loud, faint) == pytest.approx(10 ** (-30 / 20))
+        for audio, reference in ((torch.zeros(100), loud), (loud, torch.zeros(100))):
+            assert matching_gain(audio, reference) == 1.0
+        assert matching_gain(torch.zeros(0), loud) == 1.0

@@ -26,6 +26,7 @@ def infer(config: Any) -> None:
         device=plain["device"],
         precision=plain["precision"],
         content_model=plain["content_model"],
+        match_level=plain["match_level"],
     )
     report = convert_files(
         converter,

@@ -61,6 +61,8 @@ class InferConfig:
     """Semitones, fractions allowed."""
     content_model: str | None = None
     """Where the content encoder's weights lie; null looks where they were in training."""
+    match_level: bool = True
+    """Give each conversion, as a whole, the level of its source."""
     device: str = "auto"
     precision: str = "fp32"
     subtype: str = "PCM_16"

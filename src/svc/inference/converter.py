@@ -19,7 +19,7 @@ from svc.inference.chunking import Chunk, join, plan_chunks
 from svc.inference.devices import Precision, check_precision, choose_device
 from svc.inference.excitation import render_excitation
 from svc.inference.extractors import build_extractors
-from svc.inference.output import apply_gate, limit_peaks, silence_gate
+from svc.inference.output import apply_gate, limit_peaks, matching_gain, silence_gate
 from svc.models.conditioner import Conditioning
 from svc.models.hifisinger import HifiSinger
 
@@ -43,6 +43,7 @@ class Converter:
         device: where the generator runs; the extractors decide for themselves.
         precision: "bf16" runs the networks under autocast; the sine source stays float32.
         max_chunk_s: longest piece that is rendered at once.
+        match_level: give each conversion, as a whole, the level of its source.
         seed: of the sine source's phases and noise. The same input gives the same output.
 
     Raises:
@@ -59,6 +60,7 @@ class Converter:
         device: torch.device | str = "cpu",
         precision: Precision = "fp32",
         max_chunk_s: float = 30.0,
+        match_level: bool = True,
         seed: int = 0,
     ) -> None:
         self.device = torch.device(device)
@@ -70,6 +72,7 @@ class Converter:
         self.speakers = list(speakers)
         self.precision = precision
         self.max_chunk_s = max_chunk_s
+        self.match_level = match_level
         self.seed = seed
 
     @classmethod
@@ -79,6 +82,7 @@ class Converter:
         device: str = "auto",
         precision: Precision = "fp32",
         content_model: str | None = None,
+        match_level: bool = True,
     ) -> "Converter":
         """A converter from a training checkpoint alone: it holds model, weights and settings.
 
@@ -88,6 +92,7 @@ class Converter:
             precision: "fp32" or "bf16".
             content_model: folder (or name) of the content encoder's weights, which a checkpoint
                 does not hold; None looks where they were in training.
+            match_level: give each conversion, as a whole, the level of its source.
 
         Raises:
             UserError: the file is not a usable checkpoint, the device or precision is not here, or
@@ -120,7 +125,13 @@ class Converter:
                 f"configuration describes (svc {facts.svc_version}): {first_lines}"
             ) from error
         return cls(
-            generator, extractors, facts.audio, facts.speakers, device=chosen, precision=precision
+            generator,
+            extractors,
+            facts.audio,
+            facts.speakers,
+            device=chosen,
+            precision=precision,
+            match_level=match_level,
         )
 
     @torch.inference_mode()
@@ -172,7 +183,10 @@ class Converter:
         rendered = self._render(
             conditioning, chunks, gate, progress and _part_of(progress, _ANALYSIS_SHARE, 1.0)
         )
-        return limit_peaks(join(chunks, rendered, hop)[:samples])
+        converted = join(chunks, rendered, hop)[:samples]
+        if self.match_level:
+            converted *= matching_gain(converted, audio)
+        return limit_peaks(converted)
 
     def speaker_index(self, speaker: str | None) -> int:
         """Position in the speaker table.

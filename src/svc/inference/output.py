@@ -1,4 +1,4 @@
-"""The last touches to a conversion: silence stays silent, and nothing clips."""
+"""The last touches to a conversion: silence stays silent, the level fits, and nothing clips."""
 
 import torch
 from torch import Tensor
@@ -6,6 +6,8 @@ from torch.nn import functional
 
 SILENT_PEAK = 2.0**-15
 """One step of 16-bit audio: what is no louder is digital silence, or its dither."""
+MAX_GAIN = 10 ** (30 / 20)
+"""By how much a conversion is turned up or down at the most. More would be the model's failure."""
 _MARGIN_FRAMES = 2
 
 
@@ -32,6 +34,25 @@ def apply_gate(audio: Tensor, gate: Tensor) -> Tensor:
     if bool((gate == 1).all()):
         return audio
     return audio * functional.interpolate(gate[None, None], size=len(audio), mode="linear")[0, 0]
+
+
+def matching_gain(audio: Tensor, reference: Tensor) -> float:
+    """One factor that gives a whole recording the level of another.
+
+    What a voice sings louder or softer stays as it is; only the recording as a whole moves, so that
+    a conversion takes the place of its source in a mix.
+
+    Args:
+        audio: [T].
+        reference: [T'], of any length.
+
+    Returns:
+        Ratio of the RMS values, within 30 dB; 1 where one of them is digitally silent.
+    """
+    level, wanted = (float(x.square().mean().sqrt()) if len(x) else 0.0 for x in (audio, reference))
+    if min(level, wanted) < SILENT_PEAK:
+        return 1.0
+    return min(max(wanted / level, 1 / MAX_GAIN), MAX_GAIN)
 
 
 def limit_peaks(audio: Tensor, knee: float = 0.9, ceiling: float = 0.999) -> Tensor:
