@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 from svc.audio.slicing import slice_at_silences
 from svc.audio.spec import AudioSpec
+from svc.data.augmentation.content import ContentPerturbation
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder
 from svc.features.energy.base import EnergyExtractor
@@ -25,7 +26,9 @@ Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 _NOT_DETERMINING = frozenset({"device", "threads", "batch_size", "cache_folder"})
 """Constructor arguments that say where or how fast a part computes, not what."""
 
-_SECTIONS = ("audio", "slicing", "content", "pitch", "energy", "mel")
+_SECTIONS = ("audio", "slicing", "content", "pitch", "energy", "mel", "perturbation")
+_OPTIONAL = ("mel", "perturbation")
+"""Sections of features that are only stored on demand."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class ExtractionSettings:
     energy: dict[str, Plain]
     mel: dict[str, Plain] | None = field(default=None)
     """Window and mel range, where mels are stored; None where they are not."""
+    perturbation: dict[str, Plain] | None = field(default=None)
+    """How audio is perturbed for the content variants, where those are stored."""
 
     @classmethod
     def of(
@@ -57,6 +62,7 @@ class ExtractionSettings:
         pitch: PartFactory[PitchTracker],
         energy: PartFactory[EnergyExtractor],
         store_mel: bool = False,
+        perturbation: PartFactory[ContentPerturbation] | None = None,
     ) -> "ExtractionSettings":
         """The settings of parts.
 
@@ -66,6 +72,7 @@ class ExtractionSettings:
                 with their defaults.
             content, pitch, energy: how the extractors are made; see `part_settings`.
             store_mel: whether mels are stored too.
+            perturbation: what content variants are made with; None where none are stored.
 
         Raises:
             UserError: `slicing` names something that is no such argument.
@@ -83,6 +90,7 @@ class ExtractionSettings:
             pitch=part_settings(pitch),
             energy=part_settings(energy),
             mel=plain(mel) if store_mel else None,
+            perturbation=part_settings(perturbation) if perturbation is not None else None,
         )
 
     @classmethod
@@ -91,8 +99,11 @@ class ExtractionSettings:
         return cls(**{section: values.get(section) for section in _SECTIONS})  # type: ignore[arg-type]
 
     def as_dict(self) -> dict[str, Plain]:
-        """Plain containers, in the order of the sections."""
-        return {section: getattr(self, section) for section in _SECTIONS}
+        """Plain containers, in the order of the sections; no perturbation where there is none."""
+        values = {section: getattr(self, section) for section in _SECTIONS}
+        if self.perturbation is None:  # as it was before there were any: fingerprints stay
+            del values["perturbation"]
+        return values
 
     @property
     def fingerprint(self) -> str:
@@ -111,25 +122,30 @@ class ExtractionSettings:
         }
         if self.mel is not None:
             own["mel"] = self.mel
+        if self.perturbation is not None:
+            own["variants"] = {"content": self.content, "perturbation": self.perturbation}
         return {feature: fingerprint_of({**base, "own": values}) for feature, values in own.items()}
 
     def difference(self, wanted: "ExtractionSettings") -> list[str]:
         """Readable lines for every setting that `wanted` has otherwise, none where they agree.
 
-        Stored mels that are not wanted are no difference: they are simply not read.
+        Stored mels and content variants that are not wanted are no difference: they are simply not
+        read.
         """
-        stored = _flatten(self.as_dict())
-        other = _flatten(wanted.as_dict())
-        if wanted.mel is None:
-            stored = {key: value for key, value in stored.items() if key.split(".")[0] != "mel"}
-            other.pop("mel", None)
-        elif self.mel is None:
-            return [*self.difference(_without_mel(wanted)), "mel: not stored, but wanted"]
+        mine, theirs = self.as_dict(), wanted.as_dict()
+        missing = []
+        for section in _OPTIONAL:
+            if mine.get(section) is None and theirs.get(section) is not None:
+                missing.append(f"{section}: not stored, but wanted")
+            if mine.get(section) is None or theirs.get(section) is None:
+                mine.pop(section, None)
+                theirs.pop(section, None)
+        stored, other = _flatten(mine), _flatten(theirs)
         lines = []
         for key in sorted(stored.keys() | other.keys()):
             if stored.get(key) != other.get(key) or (key in stored) != (key in other):
                 lines.append(f"{key}: stored {_shown(stored, key)}, wanted {_shown(other, key)}")
-        return lines
+        return [*lines, *missing]
 
 
 def part_settings(part: PartFactory[Any]) -> dict[str, Plain]:
@@ -171,7 +187,7 @@ def _slicing_settings(slicing: Mapping[str, Any]) -> dict[str, Plain]:
 
 
 def plain(value: Any) -> Any:
-    """`value` made of what JSON and YAML can hold alike.
+    """`value` made of what JSON and YAML can hold alike; a part inside a part by its settings.
 
     Raises:
         TypeError: it holds something else.
@@ -184,6 +200,8 @@ def plain(value: Any) -> Any:
         return [plain(item) for item in value]
     if hasattr(value, "__fspath__"):
         return str(value)
+    if isinstance(value, functools.partial | type):
+        return part_settings(value)
     raise TypeError(f"A setting must be a plain value and is {type(value).__name__}: {value!r}.")
 
 
@@ -191,10 +209,6 @@ def fingerprint_of(value: Any) -> str:
     """First sixteen digits of the SHA-256 over canonical JSON."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _without_mel(settings: ExtractionSettings) -> ExtractionSettings:
-    return ExtractionSettings.from_dict({**settings.as_dict(), "mel": None})
 
 
 def _flatten(value: Any, prefix: str = "") -> dict[str, Any]:
