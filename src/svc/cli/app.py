@@ -26,6 +26,8 @@ _PATH_KEYS = (
     "dataset.path",
     "content.model",
     "content_model",
+    "pitch.model",
+    "checkpoint_dir",
 )
 
 

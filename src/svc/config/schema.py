@@ -16,12 +16,15 @@ class PreprocessConfig:
     """`svc-preprocess`: recordings -> prepared dataset."""
 
     seed: int = 0
+    offline: bool = False
+    """Fetch no weights, but say what to put where."""
     paths: Any = MISSING
     audio: Any = MISSING
     dataset: Any = MISSING
     content: Any = MISSING
     pitch: Any = MISSING
     energy: Any = MISSING
+    augmentation: Any = MISSING
     preparation: Any = MISSING
 
 
@@ -70,9 +73,22 @@ class InferConfig:
     overwrite: bool = True
 
 
+@dataclass
+class DownloadConfig:
+    """`svc-download`: names -> files of weights in the checkpoints folder."""
+
+    name: Any = None
+    """One name or a list of them; null lists what there is."""
+    accept_licence: bool = False
+    """Needed where a licence restricts use."""
+    offline: bool = False
+    checkpoint_dir: str = MISSING
+
+
 def register_schemas() -> None:
     """Make the root schemas known to Hydra under the names that conf/*.yaml start from."""
     store = ConfigStore.instance()
     store.store(name="preprocess_schema", node=PreprocessConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="infer_schema", node=InferConfig)
+    store.store(name="download_schema", node=DownloadConfig)

@@ -23,7 +23,7 @@ the features), compared, and sent to worker processes, which a live part cannot 
 
 Plain = str | int | float | bool | None | list["Plain"] | dict[str, "Plain"]
 
-_NOT_DETERMINING = frozenset({"device", "threads", "batch_size", "cache_folder"})
+_NOT_DETERMINING = frozenset({"device", "threads", "batch_size", "cache_folder", "offline"})
 """Constructor arguments that say where or how fast a part computes, not what."""
 
 _SECTIONS = ("audio", "slicing", "content", "pitch", "energy", "mel", "perturbation")

@@ -29,7 +29,8 @@ def build_extractors(
         UserError: weights are missing, or are not those that the training used.
     """
     nodes = {
-        name: _on_device(facts.config[name], device) for name in ("content", "pitch", "energy")
+        name: _on_this_machine(facts.config[name], device)
+        for name in ("content", "pitch", "energy")
     }
     nodes["content"] = _with_model(nodes["content"], content_model)
     try:
@@ -38,15 +39,15 @@ def build_extractors(
         if "model" not in nodes["content"]:
             raise
         raise UserError(
-            f"{error}\nTo convert, content_model=FOLDER says where the weights that the model was "
-            f"trained with lie now."
+            f"{error}\nTo convert, content_model=FOLDER (or FILE) says where the weights that the "
+            f"model was trained with lie now."
         ) from error
     pitch = build(nodes["pitch"], trusted=False)
     _require_same_weights(
         content,
         facts.features.get("content"),
-        f"content={nodes['content'].get('model', 'the encoder')}",
-        "Give content_model=FOLDER with the model that was used in training.",
+        f"content={nodes['content'].get('model') or 'the encoder'}",
+        "Give content_model=FOLDER (or FILE) with the model that was used in training.",
     )
     _require_same_weights(
         pitch,
@@ -59,22 +60,26 @@ def build_extractors(
 
 def _with_model(node: dict[str, Any], content_model: str | None) -> dict[str, Any]:
     """The encoder's settings, with its weights elsewhere where that is said."""
-    if "model" not in node:
-        if content_model is None:
-            return node
+    if content_model is not None and "model" not in node:
         raise UserError(
             f"content_model={content_model}: the content encoder of this checkpoint "
             f"({node.get('_target_')}) has no weights; leave content_model out."
         )
-    model = str(node["model"] if content_model is None else content_model)
-    is_path = Path(model).is_absolute() or model.startswith((".", "~")) or model.count(os.sep) > 1
-    if is_path and not Path(model).expanduser().is_dir():
-        where = "where they were in training" if content_model is None else "for there is no folder"
+    model = node.get("model") if content_model is None else content_model
+    if model is None:  # no weights at all, or those that the registry names
+        return node
+    if _is_path(str(model)) and not Path(model).expanduser().exists():
+        where = "where they were in training" if content_model is None else "for nothing is there"
         raise UserError(
-            f"The content encoder's weights are not in {model}, {where}. "
-            f"Give content_model=FOLDER with the model that was used in training."
+            f"The content encoder's weights are not in {model}, {where}. Give content_model=FOLDER "
+            f"(or FILE) with the model that was used in training."
         )
-    return {**node, "model": model}
+    return {**node, "model": str(model)}
+
+
+def _is_path(model: str) -> bool:
+    """Whether it can only be a path, not the name of a model to fetch."""
+    return Path(model).is_absolute() or model.startswith((".", "~")) or model.count(os.sep) > 1
 
 
 def _require_same_weights(
@@ -91,6 +96,25 @@ def _require_same_weights(
             )
 
 
-def _on_device(node: dict[str, Any], device: torch.device) -> dict[str, Any]:
-    """An extractor's settings with the device of this machine, not that of the training."""
-    return {**node, "device": device.type} if "device" in node else node
+def _on_this_machine(node: Any, device: torch.device) -> Any:
+    """An extractor's settings, and those of parts inside it, for here and now.
+
+    The device is this machine's, and so is whether weights may be fetched (SVC_OFFLINE). Weights
+    that lay elsewhere in training are those that the registry names, where the part has such;
+    whether they are the same is seen by their hash.
+    """
+    if isinstance(node, list):
+        return [_on_this_machine(item, device) for item in node]
+    if not isinstance(node, Mapping):
+        return node
+    here = {key: _on_this_machine(value, device) for key, value in node.items()}
+    if "_target_" not in here:
+        return here
+    if "device" in here:
+        here["device"] = device.type
+    if "offline" in here:
+        here["offline"] = False
+        model = here.get("model")
+        if isinstance(model, str) and not Path(model).expanduser().exists():
+            here["model"] = None
+    return here

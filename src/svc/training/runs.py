@@ -20,6 +20,9 @@ LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 
 VOLATILE_KEYS = (
     "resume",
+    "offline",
+    "content.offline",
+    "pitch.offline",
     "paths",
     "logger",
     "callbacks",
