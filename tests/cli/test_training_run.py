@@ -19,7 +19,7 @@ from svc.cli import training_run
 from svc.cli.training_run import (
     checkpoint_to_continue,
     prepared_store,
-    with_absolute_content_model,
+    with_absolute_folders,
 )
 from svc.data.settings import ExtractionSettings
 from svc.errors import UserErrors
@@ -45,17 +45,20 @@ def test_resume_that_finds_nothing_names_what_is_different_in_the_newest_run(
     assert caught.value.faults[-1].startswith("and ")
 
 
-def test_the_folder_of_the_encoder_is_recorded_from_wherever_one_is(
+def test_folders_are_recorded_from_wherever_one_is(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "whisper").mkdir()
-    given = {"content": {"model": "whisper", "device": "cpu"}, "seed": 0}
-    kept = with_absolute_content_model(given)
-    assert kept == {"content": {"model": str(tmp_path / "whisper"), "device": "cpu"}, "seed": 0}
+    given = {"content": {"model": "whisper", "device": "cpu"}, "dataset": {"path": "voices"}}
+    assert with_absolute_folders(given) == {
+        "content": {"model": str(tmp_path / "whisper"), "device": "cpu"},
+        "dataset": {"path": str(tmp_path / "voices")},
+    }
     assert given["content"] == {"model": "whisper", "device": "cpu"}
-    for content in ({"model": "tiny.en"}, {"coefficients": 8}):
-        assert with_absolute_content_model({"content": content}) == {"content": content}
+    for content in ({"model": "tiny.en"}, {"model": None}, {"coefficients": 8}):
+        same = {"content": content, "dataset": {}}
+        assert with_absolute_folders(same) == same
 
 
 def test_a_dataset_that_is_prepared_already_is_announced(

@@ -35,6 +35,7 @@ def train(config: Any) -> float | None:
         prepared_store,
         run_of,
         training_parts,
+        with_absolute_folders,
     )
     from svc.config.instantiate import build
     from svc.memory import keep_freed_memory
@@ -42,12 +43,12 @@ def train(config: Any) -> float | None:
 
     keep_freed_memory()
     config = with_chosen_trainer(config)
-    plain = plain_config(config, RUN_TIME_ARGUMENTS, device_problem)
+    plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     checkpoint = checkpoint_to_continue(plain)
     if checkpoint is not None:
         _logger.info("Continuing from %s.", checkpoint)
         config.paths.run_dir = str(run_of(checkpoint))
-        plain = plain_config(config, RUN_TIME_ARGUMENTS, device_problem)
+        plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
     store = prepared_store(plain, spec)
     parts = training_parts(plain, spec, store, run_dir)

@@ -115,7 +115,7 @@ def training_parts(
     L.seed_everything(config["seed"], verbose=False)
     wanted = extraction_settings(config)
     facts = CheckpointFacts(
-        config=with_absolute_content_model(config),
+        config=_without_place_of_recordings(config),
         audio=spec,
         features=wanted.as_dict(),
         feature_fingerprint=wanted.fingerprint,
@@ -148,15 +148,25 @@ def training_parts(
     return TrainingParts(trainer, module, data)
 
 
-def with_absolute_content_model(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A copy of the configuration that names the content encoder's folder from wherever one is.
+def with_absolute_folders(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A copy of the configuration that names recordings and weights from wherever one is, so that
+    a run is found again from another folder, and its checkpoint finds its encoder.
 
-    A name that is not a folder here stays as it is: it is that of a model to fetch.
+    A content model that is not a folder here stays as it is: it is that of a model to fetch.
     """
-    model = config["content"].get("model")
-    if not isinstance(model, str) or not Path(model).expanduser().is_dir():
-        return dict(config)
-    return merged(config, {"content": {"model": str(Path(model).expanduser().resolve())}})
+    dataset, model = config["dataset"].get("path"), config["content"].get("model")
+    absolute: dict[str, Any] = {}
+    if isinstance(dataset, str):
+        absolute["dataset"] = {"path": str(Path(dataset).expanduser().resolve())}
+    if isinstance(model, str) and Path(model).expanduser().exists():
+        absolute["content"] = {"model": str(Path(model).expanduser().resolve())}
+    return merged(config, absolute)
+
+
+def _without_place_of_recordings(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration for a checkpoint: whoever gets it need not know where they lie."""
+    path = config["dataset"].get("path")
+    return merged(config, {"dataset": {"path": Path(path).name}}) if path else dict(config)
 
 
 def _built(nodes: Mapping[str, Any]) -> list[Any]:
