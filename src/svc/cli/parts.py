@@ -66,6 +66,7 @@ def extraction_settings(config: Mapping[str, Any]) -> "ExtractionSettings":
         spec=build(config["audio"]),
         slicing=preparation["slicing"],
         store_mel=preparation["store_mel"],
+        perturbation=_perturbation_factory(config),
         **_extractor_factories(config),
     )
 
@@ -77,9 +78,14 @@ def prepare_dataset(
     from svc.data.preparation import prepare
 
     folder = Path(config["paths"]["store_dir"])
-    return prepare(
-        source, folder, spec=spec, **_extractor_factories(config), **config["preparation"]
-    )
+    arguments = {**config["preparation"], "perturbation": _perturbation_factory(config)}
+    return prepare(source, folder, spec=spec, **_extractor_factories(config), **arguments)
+
+
+def _perturbation_factory(config: Mapping[str, Any]) -> Any:
+    """What makes content variants, as a partial; None where none are wanted."""
+    perturbation = config["preparation"].get("perturbation")
+    return build(perturbation, _partial_=True) if perturbation else None
 
 
 def _extractor_factories(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,10 +1,7 @@
 """Crops of stored features, reading only the bytes that they need."""
 
 import math
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,61 +11,18 @@ from torch import Tensor
 
 from svc.audio.mel import LOG_FLOOR
 from svc.audio.spec import AudioSpec
+from svc.data.augmentation.key_shift import EDGE_SAMPLES, played_at
+from svc.data.augmentation.loudness import gain_below_clipping
+from svc.data.augmentation.parameters import Augmentation, SampleAugmentation
+from svc.data.augmentation.time_stretch import MARGIN_SAMPLES, stretched
 from svc.data.batch import LoadedCrops
 from svc.data.sampling import Crop
 from svc.data.store import AUDIO_FULL_SCALE, Feature, FeatureStore, SliceRecord
+from svc.data.stored_array import StoredArray
 from svc.errors import UserError
 from svc.features.interpolation import crop_to_mel_grid
 
-
-@dataclass(frozen=True)
-class StoredArray:
-    """An array in a .npy file, of which spans are read by one system call each.
-
-    Opening, reading and closing costs about 7 µs on a warm cache; a memory map costs more to set
-    up for each crop, and kept open, thousands of slices exceed the limit on open files.
-    """
-
-    path: str
-    shape: tuple[int, ...]
-    dtype: np.dtype[Any]
-    row_bytes: int
-    offset_bytes: int
-    """Where the first row begins in the file."""
-
-    @classmethod
-    def of(cls, path: Path) -> "StoredArray":
-        """Read the header of a .npy file.
-
-        Raises:
-            OSError: it cannot be read.
-            ValueError: it is not a .npy file, or a transposed one.
-        """
-        with path.open("rb") as file:
-            version = np.lib.format.read_magic(file)
-            if version != (1, 0):
-                raise ValueError(f"version {version} of the npy format")
-            shape, transposed, dtype = np.lib.format.read_array_header_1_0(file)
-            if transposed:
-                raise ValueError("in Fortran order")
-            row_bytes = dtype.itemsize * math.prod(shape[1:])
-            return cls(str(path), shape, dtype, row_bytes, file.tell())
-
-    def __getitem__(self, span: slice) -> NDArray[Any]:
-        """Rows [span.start, span.stop), both given and within the array.
-
-        Raises:
-            ValueError: the file has become shorter.
-        """
-        start, stop = int(span.start), int(span.stop)
-        offset_bytes = self.offset_bytes + start * self.row_bytes
-        descriptor = os.open(self.path, os.O_RDONLY)
-        try:
-            content = os.pread(descriptor, (stop - start) * self.row_bytes, offset_bytes)
-        finally:
-            os.close(descriptor)
-        rows = np.frombuffer(content, self.dtype)
-        return rows.reshape(stop - start, *self.shape[1:]) if len(self.shape) > 1 else rows
+_AS_IT_IS = SampleAugmentation()
 
 
 class CropReader:
@@ -85,6 +39,8 @@ class CropReader:
         slices: the slices that crops count from.
         spec: framing and mel range. Stored mels are used where they have this range.
         in_ram: read everything once and keep it as it is stored (about 7 MB per minute).
+        augmentation: what may happen to crops. Where it changes the audio, stored mels are left
+            aside and made from that.
 
     Raises:
         UserError: `spec` has another sample rate or hop than the store.
@@ -96,6 +52,7 @@ class CropReader:
         slices: Sequence[SliceRecord],
         spec: AudioSpec,
         in_ram: bool = False,
+        augmentation: Augmentation | None = None,
     ) -> None:
         stored = store.meta.settings.audio
         wanted = {"sample_rate_hz": spec.sample_rate_hz, "hop_samples": spec.hop_samples}
@@ -108,7 +65,9 @@ class CropReader:
         self._slices = slices
         self._spec = spec
         self._speakers = [store.speaker_index(record.speaker) for record in slices]
-        self._mel_stored = store.has_mel and store.spec() == spec
+        augmentation = augmentation or Augmentation()
+        mel_fits = store.has_mel and store.spec() == spec
+        self._mel_stored = mel_fits and not augmentation.changes_sound
         # Whole hops of context, so that the context's frames lie on the grid too.
         self._margin_frames = -(-spec.pad_samples // spec.hop_samples)
         self._arrays: dict[tuple[int, Feature], StoredArray | NDArray[Any]] = {}
@@ -116,17 +75,25 @@ class CropReader:
             features: list[Feature] = ["audio", "content", "f0", "energy"]
             if self._mel_stored:
                 features.append("mel")
+            if augmentation.perturbed_content.probability > 0:
+                features.append("variants")
             for index in range(len(slices)):
                 for feature in features:
                     array = self._array(index, feature)
                     self._arrays[index, feature] = array[0 : array.shape[0]]
 
-    def read(self, crops: Sequence[Crop]) -> LoadedCrops:
+    def read(
+        self, crops: Sequence[Crop], augmented: Sequence[SampleAugmentation] | None = None
+    ) -> LoadedCrops:
         """The crops, padded at the end to the length of the longest: zeros, unvoiced.
+
+        Args:
+            augmented: what happens to each of them, within what `augmentation` allows.
 
         Raises:
             UserError: a file of the store is missing or damaged.
         """
+        samples = augmented or [_AS_IT_IS] * len(crops)
         frames = max(crop.frames for crop in crops)
         count, hop = len(crops), self._spec.hop_samples
         margin = 0 if self._mel_stored else self._margin_frames
@@ -135,29 +102,36 @@ class CropReader:
         energy = np.zeros((count, frames), dtype=np.float32)
         audio = np.zeros((count, (frames + 2 * margin) * hop), dtype=np.float32)
         lengths = np.empty(count, dtype=np.int64)
-        for row, crop in enumerate(crops):
-            available = self._slices[crop.slice_index].frames - crop.first_frame
-            valid = lengths[row] = min(crop.frames, available)
-            first, last = crop.first_frame, crop.first_frame + valid
+        for row, (crop, sample) in enumerate(zip(crops, samples, strict=True)):
+            index, first = crop.slice_index, crop.first_frame
+            available = int((self._slices[index].frames - first) / sample.speed + 1e-9)
+            valid = lengths[row] = min(crop.frames, max(available, 1))
+            sounding = audio[row, : (valid + 2 * margin) * hop]
             try:
                 # A StoredArray offers what the interpolation needs of an array: shape and spans.
-                rows: Any = self._array(crop.slice_index, "content")
+                rows: Any = self._content(index, sample.content_variant)
                 content[row, :valid] = crop_to_mel_grid(
-                    rows,
-                    self._store.meta.content_grid,
-                    self._spec,
-                    valid,
-                    first,
+                    rows, self._store.meta.content_grid, self._spec, valid, first, sample.speed
                 )
-                f0[row, :valid] = self._array(crop.slice_index, "f0")[first:last]
-                energy[row, :valid] = self._array(crop.slice_index, "energy")[first:last]
-                self._read_audio(audio[row], crop.slice_index, first, valid, margin)
+                if sample.speed == 1.0:
+                    f0[row, :valid] = self._array(index, "f0")[first : first + valid]
+                    energy[row, :valid] = self._array(index, "energy")[first : first + valid]
+                    self._read_audio(sounding, index, (first - margin) * hop, margin > 0)
+                else:
+                    f0[row, :valid], energy[row, :valid] = self._at_speed(
+                        index, first, valid, sample
+                    )
+                    self._read_audio_at_speed(sounding, index, first, margin, sample)
             except (OSError, ValueError) as error:
                 raise UserError(
-                    f"The features of slice {self._slices[crop.slice_index].id} in "
+                    f"The features of slice {self._slices[index].id} in "
                     f"{self._store.folder} cannot be read ({error}). Delete that folder and "
                     f"prepare the dataset again."
                 ) from error
+            if sample.changes_sound:
+                gain = gain_below_clipping(sample.gain_db, sounding / AUDIO_FULL_SCALE)
+                sounding *= gain
+                energy[row, :valid] *= gain
         audio *= np.float32(1 / AUDIO_FULL_SCALE)
         return LoadedCrops(
             waveform=torch.from_numpy(audio),
@@ -169,21 +143,72 @@ class CropReader:
             energy=torch.from_numpy(energy),
             lengths_frames=torch.from_numpy(lengths),
             speaker=torch.tensor([self._speakers[crop.slice_index] for crop in crops]),
-            key_shift_semitones=torch.zeros(count),
+            key_shift_semitones=torch.tensor(
+                [sample.key_shift_semitones for sample in samples], dtype=torch.float32
+            ),
         )
 
-    def _read_audio(
-        self, row: NDArray[np.float32], index: int, first: int, frames: int, margin: int
+    def _content(self, index: int, variant: int) -> StoredArray | NDArray[Any]:
+        """[N', C] of a slice, perturbed or, for variant 0, as it is."""
+        if variant == 0:
+            return self._array(index, "content")
+        variants = self._array(index, "variants")
+        if isinstance(variants, StoredArray):
+            return variants.part(variant - 1)
+        part: NDArray[Any] = variants[variant - 1]
+        return part
+
+    def _at_speed(
+        self, index: int, first: int, frames: int, sample: SampleAugmentation
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """F0, negative where unvoiced as it is stored, and energy, [frames] each."""
+        arrays = self._array(index, "f0"), self._array(index, "energy")
+        places = first + (np.arange(frames) + 0.5) * sample.speed - 0.5
+        places = places.clip(0, self._slices[index].frames - 1)
+        start, stop = int(places[0]), int(np.ceil(places[-1])) + 1
+        f0, energy = (np.asarray(array[start:stop]) for array in arrays)
+        own = np.arange(start, stop)
+        # Interpolated through unvoiced frames, F0 is continuous; voicing is the nearest frame's.
+        f0_hz = np.interp(places, own, np.abs(f0)) * sample.pitch_ratio
+        voiced = f0[np.rint(places).astype(np.int64) - start] > 0
+        signed = np.where(voiced, f0_hz, -f0_hz).astype(np.float32)
+        return signed, np.interp(places, own, energy).astype(np.float32)
+
+    def _read_audio_at_speed(
+        self,
+        row: NDArray[np.float32],
+        index: int,
+        first: int,
+        margin: int,
+        sample: SampleAugmentation,
     ) -> None:
-        """Fill `row` with `frames` frames from `first` on, and `margin` frames on both sides."""
-        hop = self._spec.hop_samples
+        """Fill `row` with the audio from `margin` frames before frame `first` on, at a speed."""
+        edge = EDGE_SAMPLES
+        beyond = 1
+        if sample.rate != 1.0:  # the stretch fades in, before or after which pitch is shifted down
+            edge += 2 * MARGIN_SAMPLES
+            beyond += MARGIN_SAMPLES
+        hop, wanted = self._spec.hop_samples, len(row) + 2 * edge
+        start = math.floor(first * hop - sample.speed * (margin * hop + edge))
+        before_shift = math.ceil(wanted * sample.pitch_ratio) + 1
+        source = np.zeros(math.ceil(before_shift * sample.rate) + beyond, dtype=np.float32)
+        self._read_audio(source, index, start, mirrored_ends=True)
+        source = stretched(source, sample.rate, before_shift)
+        row[:] = played_at(source, sample.pitch_ratio, wanted)[edge : edge + len(row)]
+
+    def _read_audio(
+        self, row: NDArray[np.float32], index: int, wanted_start: int, mirrored_ends: bool
+    ) -> None:
+        """Fill `row`, which is zeros, with the slice's audio from sample `wanted_start` on."""
         stored = self._array(index, "audio")
         samples = stored.shape[0]
-        wanted_start, wanted_stop = (first - margin) * hop, (first + frames + margin) * hop
+        wanted_stop = wanted_start + len(row)
         start, stop = max(wanted_start, 0), min(wanted_stop, samples)
+        if start >= stop:
+            return
         left, right = start - wanted_start, wanted_stop - stop
         row[left : left + stop - start] = stored[start:stop]
-        if not margin or not (left or right):
+        if not mirrored_ends or not (left or right):
             return
         # As MelSpectrogram does: mirrored at the slice's end as far as the analysis window reaches
         # over it (or the slice is long), zeros beyond.

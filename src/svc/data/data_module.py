@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader
 
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
+from svc.data.augmentation.parameters import Augmentation, AugmentationDraw
 from svc.data.batch import Batch, LoadedCrops
 from svc.data.crop_reader import CropReader
 from svc.data.dataset import CropDataset, FixedCrops, already_batched
@@ -44,13 +45,15 @@ class SvcDataModule(lightning.LightningDataModule):
         workers: processes that load; 0 loads in the training process.
         balanced_speakers: draw every speaker equally often rather than by its minutes.
         cache: "ram" keeps the dataset in memory as it is stored (about 7 MB per minute).
+        augmentation: what may happen to training crops (`svc.data.augmentation.parameters`); None
+            for nothing. Validation crops stay as they are.
         valid_crop_frames: longest validation crop; a shorter slice is taken whole.
         valid_max_crops: how many validation crops at the most, spread over the validation slices.
         valid_batch_size: crops per validation batch.
 
     Raises:
-        UserError: an argument is out of range, the store holds nothing to train on, or its framing
-            is not that of `spec`.
+        UserError: an argument is out of range, the store holds nothing to train on or no perturbed
+            content where `augmentation` wants it, or its framing is not that of `spec`.
     """
 
     def __init__(
@@ -64,6 +67,7 @@ class SvcDataModule(lightning.LightningDataModule):
         workers: int = 2,
         balanced_speakers: bool = False,
         cache: Literal["none", "ram"] = "none",
+        augmentation: Augmentation | None = None,
         valid_crop_frames: int = 256,
         valid_max_crops: int = 64,
         valid_batch_size: int = 4,
@@ -93,9 +97,10 @@ class SvcDataModule(lightning.LightningDataModule):
             raise UserError(f"The prepared dataset {store.folder} holds no slice to train on.")
         samples = max(sum(record.frames for record in train) // crop_frames, batch_size)
         self._train = CropDataset(
-            CropReader(store, train, spec, in_ram=cache == "ram"),
+            CropReader(store, train, spec, cache == "ram", augmentation),
             CropDraw(train, crop_frames, seed, balanced_speakers),
             samples,
+            _augmentation_draw(store, augmentation, seed),
         )
         valid = store.split("valid")
         self._valid = FixedCrops(
@@ -199,6 +204,22 @@ class _ResumableLoader(DataLoader[LoadedCrops]):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.batch_sampler.position = int(state_dict["batches_seen"])
+
+
+def _augmentation_draw(
+    store: FeatureStore, augmentation: Augmentation | None, seed: int
+) -> AugmentationDraw | None:
+    if augmentation is None or not augmentation.active:
+        return None
+    probability, variants = augmentation.perturbed_content.probability, store.content_variants
+    if probability > 0 and variants == 0:
+        raise UserError(
+            f"data.augmentation.perturbed_content.probability={probability} takes content that the "
+            f"prepared dataset {store.folder} does not hold. Run svc-preprocess with the settings "
+            f"of this run and augmentation=default (it extracts only what is missing), or set "
+            f"augmentation.online.perturbed_content.probability=0."
+        )
+    return AugmentationDraw(augmentation, seed, variants)
 
 
 def _check_positive(**values: int) -> None:

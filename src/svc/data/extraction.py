@@ -13,6 +13,7 @@ from svc.audio.io import iter_audio, read_audio
 from svc.audio.mel import MelSpectrogram
 from svc.audio.slicing import slice_at_silences
 from svc.audio.spec import AudioSpec
+from svc.data.augmentation.content import ContentPerturbation
 from svc.data.settings import ExtractionSettings, PartFactory
 from svc.data.sources import Recording
 from svc.data.store import AUDIO_FULL_SCALE, Feature, SliceRecord
@@ -41,6 +42,8 @@ class Recipe:
     pitch: PartFactory[PitchTracker]
     energy: PartFactory[EnergyExtractor]
     store_mel: bool = False
+    perturbation: PartFactory[ContentPerturbation] | None = None
+    """Makes the audio of the content variants; None where none are stored."""
 
     def settings(self) -> ExtractionSettings:
         """What determines the features."""
@@ -51,6 +54,7 @@ class Recipe:
             pitch=self.pitch,
             energy=self.energy,
             store_mel=self.store_mel,
+            perturbation=self.perturbation,
         )
 
 
@@ -87,6 +91,7 @@ class RecordingExtractor:
         self._pitch = recipe.pitch()
         self._energy = recipe.energy()
         self._mel = MelSpectrogram(recipe.spec) if recipe.store_mel else None
+        self._perturbation = recipe.perturbation() if recipe.perturbation else None
         self._writer = writer
 
     @property
@@ -200,6 +205,10 @@ class RecordingExtractor:
             self._write(record, "energy", energy, np.float32, record.frames)
         if "mel" in features and self._mel is not None:
             self._write(record, "mel", self._mel(audio).T, np.float16, record.frames)
+        if "variants" in features and self._perturbation is not None:
+            copies = self._perturbation.variants_of(audio, self._spec.sample_rate_hz, record.id)
+            contents = [self._content.encode(copy, self._spec.sample_rate_hz).T for copy in copies]
+            self._write(record, "variants", torch.stack(contents), np.float16, len(contents))
         return record
 
     def _write(

@@ -17,6 +17,7 @@ from rich.progress import (
 
 from svc.audio.io import probe
 from svc.audio.spec import AudioSpec
+from svc.data.augmentation.content import ContentPerturbation
 from svc.data.extraction import Job, Recipe, RecordingExtractor
 from svc.data.report import PreparationReport, SkippedFile, report_speakers
 from svc.data.settings import PartFactory
@@ -41,6 +42,7 @@ def prepare(
     energy: PartFactory[EnergyExtractor],
     slicing: Mapping[str, Any] | None = None,
     store_mel: bool = False,
+    perturbation: PartFactory[ContentPerturbation] | None = None,
     workers: int | None = None,
     valid_fraction: float = 0.05,
     valid_files: int | None = None,
@@ -61,6 +63,8 @@ def prepare(
         content, pitch, energy: classes of the extractors, or `functools.partial` of them.
         slicing: arguments of `svc.audio.slicing.slice_at_silences` that are not at their default.
         store_mel: store mels too (1.3 MB per minute), which saves computing them in training.
+        perturbation: store the content of perturbed copies of the audio too, for augmentation; each
+            copy takes as long and as much space as the content itself.
         workers: processes that extract, each on one core; None uses every core, or none where the
             work is too short to be worth starting them.
         valid_fraction: share of each speaker's recordings that is held out for validation.
@@ -76,7 +80,7 @@ def prepare(
             or the store cannot be written.
     """
     _check_arguments(workers, valid_fraction, valid_files)
-    recipe = Recipe(spec, dict(slicing or {}), content, pitch, energy, store_mel)
+    recipe = Recipe(spec, dict(slicing or {}), content, pitch, energy, store_mel, perturbation)
     recordings = source.recordings()
     writer = StoreWriter(Path(folder))
     with writer.locked():

@@ -66,14 +66,20 @@ class CropDraw:
                 weights[mine] /= weights[mine].sum()
         self._cumulative = np.cumsum(weights)
 
-    def crops(self, first: int, count: int) -> list[Crop]:
-        """The crops of the samples first, first + 1, ..., first + count - 1."""
+    def crops(self, first: int, count: int, speeds: Sequence[float] | None = None) -> list[Crop]:
+        """The crops of the samples first, first + 1, ..., first + count - 1.
+
+        Args:
+            speeds: [count], frames of the slice that each frame of the crop takes, where that is
+                not one. The slice does not depend on it, its place does.
+        """
         generator = np.random.Philox(key=self._seed, counter=first)
         words = generator.random_raw(_WORDS_PER_SAMPLE * count).reshape(count, _WORDS_PER_SAMPLE)
-        which, where = _uniform(words[:, 0]), _uniform(words[:, 1])
+        which, where = uniform(words[:, 0]), uniform(words[:, 1])
         indices = np.searchsorted(self._cumulative, which * self._cumulative[-1], side="right")
         indices = np.minimum(indices, len(self._frames) - 1)  # rounding at the upper end
-        places = np.maximum(self._frames[indices] - self.crop_frames, 0) + 1
+        taken = np.ceil(self.crop_frames * np.asarray(1.0 if speeds is None else speeds))
+        places = np.maximum(self._frames[indices] - taken.astype(np.int64), 0) + 1
         starts = np.minimum((where * places).astype(np.int64), places - 1)
         return [
             Crop(int(index), int(start), self.crop_frames)
@@ -129,6 +135,6 @@ def spread_crops(slices: Sequence[SliceRecord], crop_frames: int, max_crops: int
     return crops
 
 
-def _uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
+def uniform(words: NDArray[np.uint64]) -> NDArray[np.float64]:
     """64 random bits -> [0, 1), from the upper 53."""
     return (words >> np.uint64(11)).astype(np.float64) * 2.0**-53

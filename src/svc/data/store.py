@@ -9,6 +9,8 @@
                             .f0.npy       [N] float32 in Hz; negative where unvoiced (see below)
                             .energy.npy   [N] float32, linear RMS
                             .mel.npy      [N, M] float16 natural log, only where it was asked for
+                            .variants.npy [V, N', C] float16, content of V perturbed copies of the
+                                          audio, only where it was asked for
 
 F0 and voicing share a file: a positive number is the F0 of a voiced frame, a negative one is minus
 the F0 interpolated through an unvoiced frame, and a recording without any voiced frame holds zeros.
@@ -37,7 +39,7 @@ SOURCES = "sources"
 FEATURES = "features"
 AUDIO_FULL_SCALE = 32767.0
 
-Feature = Literal["audio", "content", "f0", "energy", "mel"]
+Feature = Literal["audio", "content", "f0", "energy", "mel", "variants"]
 Split = Literal["train", "valid"]
 
 
@@ -194,6 +196,12 @@ class FeatureStore:
     def has_mel(self) -> bool:
         """Whether mels are stored."""
         return self.meta.settings.mel is not None
+
+    @property
+    def content_variants(self) -> int:
+        """V, how many perturbed variants of the content are stored; 0 where none are."""
+        perturbation = self.meta.settings.perturbation or {}
+        return int(str(perturbation.get("variants", 0)))
 
     def spec(self, mel: Mapping[str, Any] | None = None) -> AudioSpec:
         """The framing of the store, with the stored mels' range, or `mel`'s, or the default."""

@@ -40,6 +40,7 @@ def crop_to_mel_grid(
     spec: AudioSpec,
     frames: int,
     first_frame: int = 0,
+    speed: float = 1.0,
 ) -> NDArray[np.float32]:
     """A crop of stored features on the mel's grid; only the frames it needs are read.
 
@@ -49,11 +50,13 @@ def crop_to_mel_grid(
         grid, spec: where the frames of the encoder and of the mel lie.
         frames: mel frames in the crop.
         first_frame: mel frame at which the crop begins.
+        speed: mel frames of the recording that pass in one frame of the crop; sample n of such a
+            crop's audio is the recording's at first_frame * hop + n * speed.
 
     Returns:
         [frames, C] float32, a new array.
     """
-    left, right, weight = _neighbours(grid, spec, first_frame, frames, rows.shape[0])
+    left, right, weight = _neighbours(grid, spec, first_frame, frames, rows.shape[0], speed)
     if frames == 0:
         return np.empty((0, rows.shape[1]), dtype=np.float32)
     start = left[0]
@@ -84,12 +87,17 @@ def to_mel_grid(
 
 
 def _neighbours(
-    grid: FrameGrid, spec: AudioSpec, first_frame: int, frames: int, native_frames: int
+    grid: FrameGrid,
+    spec: AudioSpec,
+    first_frame: int,
+    frames: int,
+    native_frames: int,
+    speed: float = 1.0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Left and right neighbour and the right one's weight, [frames] each."""
     if native_frames < 1:
         raise ValueError("features without any frame cannot be interpolated")
-    centres = np.arange(first_frame, first_frame + frames) + 0.5
+    centres = first_frame + (np.arange(frames) + 0.5) * speed
     centres *= spec.hop_samples / (spec.sample_rate_hz * grid.step_s)
     centres -= grid.first_s / grid.step_s
     # A millionth of a frame is nothing, and rounding to it makes equal grids coincide exactly.

@@ -1,0 +1,1 @@
+"""Augmentation: what may happen to a training sample, and how it is done."""
