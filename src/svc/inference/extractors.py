@@ -69,7 +69,11 @@ def _with_model(node: dict[str, Any], content_model: str | None) -> dict[str, An
     if model is None:  # no weights at all, or those that the registry names
         return node
     if _is_path(str(model)) and not Path(model).expanduser().exists():
-        where = "where they were in training" if content_model is None else "for nothing is there"
+        where = (
+            "where they were in training"
+            if content_model is None
+            else "for there is no folder or file"
+        )
         raise UserError(
             f"The content encoder's weights are not in {model}, {where}. Give content_model=FOLDER "
             f"(or FILE) with the model that was used in training."
