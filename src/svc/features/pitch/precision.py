@@ -1,0 +1,35 @@
+"""Which arithmetic a pitch network runs in."""
+
+from typing import Literal, get_args
+
+import torch
+
+from svc.errors import UserError
+
+Precision = Literal["fp32", "bf16", "auto"]
+
+
+def precision_dtype(precision: Precision, device: str) -> torch.dtype:
+    """The type of a network's weights.
+
+    Args:
+        precision: "fp32", "bf16", or "auto": bf16 where the device has arithmetic for it, as
+            emulated bf16 is slower than fp32.
+        device: where the network runs.
+
+    Raises:
+        UserError: `precision` is none of the three.
+    """
+    if precision not in get_args(Precision):
+        raise UserError(
+            f"pitch.precision={precision} must be one of {', '.join(get_args(Precision))}."
+        )
+    if precision == "auto":
+        precision = "bf16" if _has_bf16(device) else "fp32"
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _has_bf16(device: str) -> bool:
+    if torch.device(device).type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
