@@ -25,7 +25,8 @@ _CONNECT_TIMEOUT_S = 5.0
 _READ_TIMEOUT_S = 30.0
 _ATTEMPTS = 5
 """Per address; each continues where the last one was cut."""
-_BLOCK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 16
+"""What a cut can lose at the most."""
 _SPARE_BYTES = 64 << 20
 """Left free on the disk."""
 
