@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -126,6 +127,13 @@ class TestTransfer:
         server.cut_after, server.asked = [], []
         assert quick(server, folder, sha256=None).read_bytes() == CONTENT
         assert server.asked == [None]
+
+    def test_those_who_want_it_at_once_wait_for_one(self, server: Server, folder: Path) -> None:
+        server.cut_after = [BLOCK] * 3
+        with ThreadPoolExecutor(4) as pool:
+            paths = list(pool.map(lambda _: quick(server, folder), range(4)))
+        assert [path.read_bytes() == CONTENT for path in paths] == [True] * 4
+        assert len(server.asked) == 4  # all by the first: three cuts and the rest
 
     def test_a_busy_server_is_asked_again(self, server: Server, folder: Path) -> None:
         server.refusals = [503, 429, 500]

@@ -21,7 +21,7 @@ from svc.checkpoints.pinning import file_sha256, pin
 from svc.checkpoints.registry import Weights, shown_size
 from svc.errors import UserError
 
-_CONNECT_TIMEOUT_S = 5.0
+_CONNECT_TIMEOUT_S = 4.0
 _READ_TIMEOUT_S = 30.0
 _ATTEMPTS = 5
 """Per address; each continues where the last one was cut."""
