@@ -138,7 +138,7 @@ class ContentPerturbation:
         bands = equaliser.drawn_bands(rng, self._equaliser_max_db)
         decay_s, direct_db = rng.uniform(*self._reverb_s), rng.uniform(*self._reverb_direct_db)
         snr_db, colour = rng.uniform(*self._noise_snr_db), rng.uniform(0.0, 2.0)
-        room_rng, noise_rng = rng.spawn(2)
+        room_seed, noise_seed = rng.integers(2**63, size=2)
 
         level = _rms(audio)
         if level < _QUIETEST_RMS:
@@ -149,10 +149,12 @@ class ContentPerturbation:
         if does["equaliser"]:
             copy = equaliser.equalised(copy, sample_rate_hz, bands)
         if does["reverb"]:
-            room = reverberation.impulse_response(room_rng, sample_rate_hz, decay_s, direct_db)
+            room = reverberation.impulse_response(
+                np.random.default_rng(room_seed), sample_rate_hz, decay_s, direct_db
+            )
             copy = reverberation.in_room(copy, room)
         if does["noise"]:
-            sound = noise.coloured(noise_rng, len(copy), colour)
+            sound = noise.coloured(np.random.default_rng(noise_seed), len(copy), colour)
             copy = copy + sound * (_rms(copy) * 10 ** (-snr_db / 20))
         gain = level / max(_rms(copy), 1e-12)
         gain = min(gain, 1 / max(float(np.abs(copy).max()), 1e-12))

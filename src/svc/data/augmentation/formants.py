@@ -5,9 +5,12 @@ from numpy.typing import NDArray
 
 _WINDOW_SAMPLES = 2048
 _HOP_SAMPLES = 512
-_CEPSTRAL_COEFFICIENTS = 60
-"""What counts as envelope: detail of more than 735 Hz at 44.1 kHz, wider than the harmonics of most
-voices lie apart."""
+_FEWEST, _MOST = 40, 130
+"""Cepstral coefficients that count as envelope: detail coarser than 1100 or 340 Hz at 44.1 kHz."""
+_LONGEST_PERIOD_SAMPLES = 800
+_SHARE_OF_PERIOD = 0.75
+"""The envelope must not resolve the harmonics: it ends before the cepstrum's peak, which is at the
+period of the voice."""
 
 _FLOOR = 1e-6
 _MOST_GAIN = 30.0
@@ -55,7 +58,11 @@ def _gains(magnitudes: NDArray[np.float64], ratio: float) -> NDArray[np.float64]
     """[N, F] -> [N, F]: the stretched envelope over the envelope."""
     floor = _FLOOR + 1e-4 * magnitudes.max(axis=1, keepdims=True)
     cepstra = np.fft.irfft(np.log(magnitudes + floor))
-    cepstra[:, _CEPSTRAL_COEFFICIENTS : -_CEPSTRAL_COEFFICIENTS + 1] = 0.0
+    half = cepstra.shape[1] // 2 + 1
+    periods = cepstra[:, _FEWEST:_LONGEST_PERIOD_SAMPLES].argmax(axis=1) + _FEWEST
+    ends = np.clip(_SHARE_OF_PERIOD * periods, _FEWEST, _MOST)
+    cepstra[:, :half] *= np.arange(half) < ends[:, None]
+    cepstra[:, half:] = cepstra[:, half - 2 : 0 : -1]  # cepstra are even
     envelopes = np.fft.rfft(cepstra).real
     bins = envelopes.shape[1]
     places = np.minimum(np.arange(bins) / ratio, bins - 1.0)
