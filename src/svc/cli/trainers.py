@@ -46,26 +46,34 @@ def device_problem(accelerator: str, devices: int | str, precision: str) -> str 
     )
 
 
+def trainer_settings(name: str) -> tuple[str, int]:
+    """Precision and batch size that a trainer option brings along, for commands that do not train
+    themselves."""
+    composed = _composed_with(name)
+    return str(composed.trainer.precision), int(composed.data.batch_size)
+
+
 def working_trainers() -> list[str]:
     """The options of the group `trainer` that this machine can run."""
     names = []
     for name in _loader().get_group_options("trainer"):
         if name == "base":
             continue
-        settings = _trainer_settings(name)
+        settings = _composed_with(name).trainer
         if supports(settings.accelerator, settings.devices, settings.precision) is None:
             names.append(name)
     return names
 
 
-def _trainer_settings(name: str) -> Any:
-    overrides = [
-        o for o in HydraConfig.get().overrides.task if not o.startswith(("trainer=", "trainer."))
-    ]
-    composed = _loader().load_configuration(
-        HydraConfig.get().job.config_name, [*overrides, f"trainer={name}"], RunMode.RUN
-    )
-    return composed.trainer
+def _composed_with(name: str) -> Any:
+    """The command's configuration with another trainer; that of svc-train where it has none."""
+    hydra_config = HydraConfig.get()
+    command, overrides = "train", []
+    if "trainer" in hydra_config.runtime.choices:
+        command = hydra_config.job.config_name
+        task = hydra_config.overrides.task
+        overrides = [o for o in task if not o.startswith(("trainer=", "trainer."))]
+    return _loader().load_configuration(command, [*overrides, f"trainer={name}"], RunMode.RUN)
 
 
 def _loader() -> ConfigLoader:

@@ -16,7 +16,7 @@ from scipy import fft
 from torch import Tensor
 
 from svc.audio.io import iter_audio
-from svc.audio.slicing import frame_levels_db
+from svc.audio.slicing import Levels, frame_levels_db
 from svc.audio.spec import AudioSpec
 from svc.doctor.voices import PEAK_RATE_HZ, off_harmonic_shares
 from svc.features.pitch.contour import on_frames
@@ -42,7 +42,7 @@ _CHUNK_FRAMES = 1024
 class Frames:
     """What is known of a recording, frame by frame."""
 
-    levels_db: Floats
+    levels_db: Levels
     """[N] RMS, dB relative to full scale."""
     band_power: Floats
     """[N, K] float32: mean square of the signal in each band; a full-scale sine gives 0.5."""

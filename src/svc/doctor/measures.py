@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from svc.audio.decoding import Census, decode_blocks
-from svc.audio.slicing import silence_threshold_db
+from svc.audio.slicing import Levels, silence_threshold_db
 from svc.doctor.frames import BAND_HZ, FRAME_S, SPEC, Floats
 
 LOWEST_HISTOGRAM_MIDI = 31
@@ -116,7 +116,7 @@ def clipped_share(path: Path) -> tuple[float, float]:
     return (full_scale + tops) / values, float(20 * np.log10(max(census.peak, 1e-10)))
 
 
-def active_level_db(levels_db: Floats) -> float:
+def active_level_db(levels_db: Levels) -> float:
     """Level of the frames that are not silent, dB relative to full scale.
 
     Args:
@@ -126,7 +126,7 @@ def active_level_db(levels_db: Floats) -> float:
     return _mean_db(active) if len(active) else float(np.max(levels_db, initial=-120.0))
 
 
-def silence_share(levels_db: Floats) -> float:
+def silence_share(levels_db: Levels) -> float:
     """Share of frames that preparation would call silent, 0 to 1.
 
     Args:

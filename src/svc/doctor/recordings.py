@@ -5,7 +5,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -166,8 +166,10 @@ def _places_s(frames: Frames) -> dict[str, float]:
     return {name: round(float(frame) * FRAME_S, 2) for name, frame in starts.items()}
 
 
-def _outcomes(recordings: Sequence[Recording], workers: int | None) -> Any:
-    """Iterate over what became of every recording, in any order."""
+def _outcomes(
+    recordings: Sequence[Recording], workers: int | None
+) -> Iterator[Examined | SkippedFile]:
+    """What became of every recording, in any order."""
     if workers is None:
         workers = 1 if _seconds(recordings) < _SERIAL_BELOW_S else available_cores()
     workers = min(workers, len(recordings))
@@ -187,7 +189,9 @@ def _seconds(recordings: Sequence[Recording]) -> float:
     return seconds
 
 
-def _in_processes(recordings: Sequence[Recording], workers: int) -> Any:
+def _in_processes(
+    recordings: Sequence[Recording], workers: int
+) -> Iterator[Examined | SkippedFile]:
     methods = multiprocessing.get_all_start_methods()
     context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
     context.set_forkserver_preload([__name__])

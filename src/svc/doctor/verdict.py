@@ -136,7 +136,8 @@ TITLES: dict[str, tuple[str, str]] = {
     ),
     "little material": (
         "Little material",
-        "Ten minutes suffice for fine-tuning, 30 to 60 minutes of varied singing make a good voice.",
+        "Ten minutes suffice for fine-tuning; 30 to 60 minutes of varied singing make a good "
+        "voice.",
     ),
     "narrow range": (
         "Few different pitches",

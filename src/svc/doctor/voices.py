@@ -67,7 +67,7 @@ def _steady(f0_hz: Floats, frame_s: float) -> NDArray[np.bool_]:
     semitones = 12 * np.log2(np.maximum(f0_hz, 1e-3))
     around = sliding_window_view(np.pad(semitones, reach, mode="edge"), 2 * reach + 1)
     # An unvoiced frame is 200 semitones away from any voiced one.
-    return (f0_hz > 0) & (np.ptp(around, axis=1) < _STEADY_SEMITONES)
+    return np.asarray((f0_hz > 0) & (np.ptp(around, axis=1) < _STEADY_SEMITONES))
 
 
 def _off_harmonic(spectra: Floats, f0_hz: Floats) -> Floats:
@@ -95,8 +95,8 @@ def _off_harmonic(spectra: Floats, f0_hz: Floats) -> Floats:
     weight = 10 ** (inner[frame, column] / 40) * (harmonic <= _HARMONICS)
     total = np.bincount(frame, weight, len(spectra))
     wrong = np.bincount(frame, weight * off, len(spectra))
-    return np.divide(wrong, total, out=np.full(len(spectra), np.nan), where=total > 0)
+    return np.where(total > 0, wrong / np.maximum(total, 1e-30), np.nan)
 
 
 def _semitones_between(one: Floats, other: Floats) -> Floats:
-    return np.abs(12 * np.log2(one / other))
+    return np.asarray(np.abs(12 * np.log2(one / other)))

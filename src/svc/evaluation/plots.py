@@ -86,7 +86,7 @@ def plot_mel_comparison(path: Path, rows: Sequence[MelRow], spec: AudioSpec) -> 
     if contours:
         _draw_contours(axes[-1], contours, spec)
     axes[-1].set_xlabel("time in s")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def plot_loss_curves(
@@ -124,7 +124,7 @@ def plot_loss_curves(
         axis.grid(alpha=0.25)
         if len(names) > 1:
             axis.legend(fontsize=8, frameon=False)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def read_curves(metrics_csv: Path) -> dict[str, tuple[list[int], list[float]]]:
@@ -219,7 +219,8 @@ def _moving_mean(series: NDArray[np.float64], span: int) -> NDArray[np.float64]:
     return np.convolve(series, kernel, "same") / np.convolve(np.ones_like(series), kernel, "same")
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG; its folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=110)

@@ -1,5 +1,6 @@
 """A page to listen to and to read: players, pictures, and numbers with their meaning."""
 
+import base64
 import json
 import math
 import os
@@ -68,10 +69,15 @@ class Report:
     settings: Mapping[str, str] = field(default_factory=dict)
 
 
-def write_report(folder: Path, report: Report) -> Path:
+def write_report(folder: Path, report: Report, *, embed_pictures: bool = False) -> Path:
     """Write report.html and metrics.json into a folder.
 
     Sounds and pictures are linked, not copied: put them into the folder first.
+
+    Args:
+        folder: is made where it is not there.
+        report: what the page shows.
+        embed_pictures: put the pictures into the page itself, so that it needs none beside it.
 
     Returns:
         Path of the page.
@@ -90,7 +96,10 @@ def write_report(folder: Path, report: Report) -> Path:
             "text": section.text,
             "clips": [_linked(clip, folder) for clip in section.clips],
             "rows": section.rows,
-            "pictures": [_linked(picture, folder) for picture in section.pictures],
+            "pictures": [
+                _embedded(picture) if embed_pictures else _linked(picture, folder)
+                for picture in section.pictures
+            ],
         }
         for section in report.sections
     ]
@@ -109,8 +118,12 @@ def write_report(folder: Path, report: Report) -> Path:
 
 def write_metrics(path: Path, metrics: Mapping[str, Any]) -> None:
     """Metrics as JSON; dataclasses become objects, NaN and infinity become null."""
-    text = json.dumps(_plain(metrics), indent=2, ensure_ascii=False, allow_nan=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    path.write_text(metrics_text(metrics) + "\n", encoding="utf-8")
+
+
+def metrics_text(metrics: Mapping[str, Any]) -> str:
+    """The JSON that `write_metrics` writes."""
+    return json.dumps(_plain(metrics), indent=2, ensure_ascii=False, allow_nan=False)
 
 
 def explain_pair(metrics: ConversionMetrics) -> list[MetricRow]:
@@ -217,6 +230,13 @@ def _explain_f0(f0: F0Errors, wanted: str, judged: bool = True) -> list[MetricRo
 def _linked(clip: Clip, folder: Path) -> dict[str, str]:
     relative = Path(os.path.relpath(clip.path, folder)).as_posix()
     return {"title": clip.title, "text": clip.text, "link": quote(relative)}
+
+
+def _embedded(picture: Clip) -> dict[str, str]:
+    """A PNG as part of the page."""
+    data = base64.b64encode(picture.path.read_bytes()).decode("ascii")
+    link = f"data:image/png;base64,{data}"
+    return {"title": picture.title, "text": picture.text, "link": link}
 
 
 def _plain(value: Any) -> Any:
