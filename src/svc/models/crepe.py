@@ -76,12 +76,12 @@ class CrepeNetwork(nn.Module):
         steps = patches.shape[0]
         x = torch.addmm(
             self.first_bias, patches.reshape(steps * batch, _FIRST_TAPS), self.first_weight
-        ).view(steps, batch, -1)
+        ).view(steps, batch, self.first_weight.shape[1])
         for layer in self.layers:
             # The scale of the norm between is positive, so the maximum may come before it.
             x = layer(torch.maximum(x[0::2], x[1::2]).relu_())
         x = x.float().relu_() * self.last_scale
-        x = torch.maximum(x[0::2], x[1::2]).transpose(0, 1).reshape(batch, -1)
+        x = torch.maximum(x[0::2], x[1::2]).transpose(0, 1).flatten(1)
         logits = torch.addmm(self.last_bias, x.to(self.dtype), self.last_weight)
         return logits.float().sigmoid()
 
@@ -141,7 +141,8 @@ class _ShortConvolution(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[L, B, C] -> [L, B, O]."""
         steps, batch, channels = x.shape
-        rows = (self.analysis @ x.view(steps, batch * channels)).view(-1, 2, batch, channels)
+        rows = self.analysis @ x.view(steps, batch * channels)
+        rows = rows.view(rows.shape[0] // 2, 2, batch, channels)
         real, imaginary = rows[:, 0], rows[:, 1]
         products = torch.stack(
             [
@@ -151,7 +152,7 @@ class _ShortConvolution(nn.Module):
             dim=1,
         )
         outputs = products.shape[-1]
-        y = self.synthesis @ products.view(-1, batch * outputs)
+        y = self.synthesis @ products.view(rows.shape[0] * 2, batch * outputs)
         return y.view(steps, batch, outputs).add_(self.bias)
 
 
