@@ -14,8 +14,8 @@ _SEGMENT_SAMPLES = 2048
 _STEP_SAMPLES = 1024
 """Half a segment: Hann windows at this distance add up to 1."""
 
-REACH_SAMPLES = 480
-"""How far a segment may be cut from its place: half a period of 46 Hz."""
+REACH_SAMPLES = 400
+"""How far a segment may be cut from its place: half a period of 55 Hz."""
 
 MARGIN_SAMPLES = _SEGMENT_SAMPLES + REACH_SAMPLES
 """Input that has to follow the last place, and that the beginning takes to become exact."""
@@ -26,7 +26,10 @@ fit equally well the nearest is taken, and noise stays where it is."""
 
 
 def stretched(audio: NDArray[np.float32], rate: float, samples: int) -> NDArray[np.float32]:
-    """Sample n of the result comes from around n * rate, within `REACH_SAMPLES` of it.
+    """Sample n of the result comes from around n * rate.
+
+    A segment's middle comes from within `REACH_SAMPLES` of where it belongs; a segment itself runs
+    at its own speed, which at its quarters makes up to 512 * |1 - rate| samples more.
 
     Args:
         audio: [T] with T >= samples * rate + MARGIN_SAMPLES.
@@ -42,15 +45,17 @@ def stretched(audio: NDArray[np.float32], rate: float, samples: int) -> NDArray[
     window = np.hanning(_SEGMENT_SAMPLES + 1)[:-1].astype(np.float32)
     laid = np.zeros((steps + 1) * _STEP_SAMPLES, dtype=np.float32)
     # Zeros before the beginning let the first segments be searched like the others.
-    padded = np.pad(audio, (REACH_SAMPLES, MARGIN_SAMPLES + _SEGMENT_SAMPLES))
-    at = 0
+    before = MARGIN_SAMPLES
+    padded = np.pad(audio, (before, MARGIN_SAMPLES + _SEGMENT_SAMPLES))
+    half = _SEGMENT_SAMPLES // 2
+    at = before + round(half * rate) - half
     for step in range(steps):
-        place = round(step * _STEP_SAMPLES * rate)
         if step:
-            natural = padded[REACH_SAMPLES + at + _STEP_SAMPLES :][:_STEP_SAMPLES]
-            region = padded[place : place + 2 * REACH_SAMPLES + _STEP_SAMPLES]
+            place = before + round((step * _STEP_SAMPLES + half) * rate) - half
+            natural = padded[at + _STEP_SAMPLES : at + 2 * _STEP_SAMPLES]
+            region = padded[place - REACH_SAMPLES : place + REACH_SAMPLES + _STEP_SAMPLES]
             at = place + _best_offset(region, natural)
-        segment = padded[REACH_SAMPLES + at : REACH_SAMPLES + at + _SEGMENT_SAMPLES]
+        segment = padded[at : at + _SEGMENT_SAMPLES]
         start = step * _STEP_SAMPLES
         laid[start : start + _SEGMENT_SAMPLES] += window * segment
     return laid[:samples]
