@@ -68,7 +68,8 @@ def working_trainers() -> list[str]:
 def _composed_with(name: str) -> Any:
     """The command's configuration with another trainer; that of svc-train where it has none."""
     hydra_config = HydraConfig.get()
-    command, overrides = "train", []
+    command: str | None = "train"
+    overrides: list[str] = []
     if "trainer" in hydra_config.runtime.choices:
         command = hydra_config.job.config_name
         task = hydra_config.overrides.task

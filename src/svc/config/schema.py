@@ -85,10 +85,38 @@ class DownloadConfig:
     checkpoint_dir: str = MISSING
 
 
+@dataclass
+class EvalConfig:
+    """`svc-eval`: a part of the toolkit -> tables and plots of how well it does."""
+
+    seed: int = 0
+    output: str = MISSING
+    """Folder that the results are written into."""
+    paths: Any = MISSING
+    audio: Any = MISSING
+    task: Any = MISSING
+    """What is measured: an option of the group `task`."""
+
+
+@dataclass
+class DoctorConfig:
+    """`svc-doctor`: a dataset, or without one this machine -> verdict, page, JSON."""
+
+    seed: int = 0
+    paths: Any = MISSING
+    dataset: Any = MISSING
+    output: str | None = None
+    """Folder of the page; null for paths.output_dir/doctor/NAME."""
+    workers: int | None = None
+    json: bool = False
+
+
 def register_schemas() -> None:
     """Make the root schemas known to Hydra under the names that conf/*.yaml start from."""
     store = ConfigStore.instance()
     store.store(name="preprocess_schema", node=PreprocessConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="infer_schema", node=InferConfig)
+    store.store(name="eval_schema", node=EvalConfig)
     store.store(name="download_schema", node=DownloadConfig)
+    store.store(name="doctor_schema", node=DoctorConfig)

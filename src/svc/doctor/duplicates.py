@@ -92,9 +92,11 @@ def find_duplicates(prints: Sequence[Fingerprint]) -> list[Duplicate]:
     for second, item in enumerate(prints):
         similar = outlines[:second] @ item.outline > _OUTLINE_CORRELATION
         similar &= np.abs(lengths_s[:second] - lengths_s[second]) <= _MAX_LENGTH_DIFFERENCE_S
-        exact = [i for i in range(second) if prints[i].sha256 == item.sha256]
+        exact: list[int] = [i for i in range(second) if prints[i].sha256 == item.sha256]
         again = [
-            int(i) for i in np.flatnonzero(similar) if bit_errors(prints[i], item) < _MAX_BIT_ERRORS
+            int(i)
+            for i in np.flatnonzero(similar)
+            if bit_errors(prints[int(i)], item) < _MAX_BIT_ERRORS
         ]
         if exact or again:
             found.append(Duplicate((exact or again)[0], second, bool(exact)))

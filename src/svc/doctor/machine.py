@@ -17,9 +17,9 @@ from svc.data.workers import available_cores
 from svc.training.devices import BF16_CAPABILITY, cpu_has_bf16_units
 
 _PACKAGES = (
-    ("torch", "torchaudio", "lightning", "hydra-core", "fairseq2", "numpy", "soundfile")
-    + ("praat-parselmouth", "torchcrepe")
-    + ("torchfcpe", "pyworld", "faster-whisper", "onnxruntime", "gradio", "ray")
+    *("torch", "torchaudio", "lightning", "hydra-core", "fairseq2", "numpy", "soundfile"),
+    *("praat-parselmouth", "torchcrepe"),
+    *("torchfcpe", "pyworld", "faster-whisper", "onnxruntime", "gradio", "ray"),
 )
 """The last six are extras."""
 _GIB = 2**30

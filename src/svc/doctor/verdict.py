@@ -268,7 +268,7 @@ def _speaker_findings(speaker: SpeakerSummary) -> list[Finding]:
     minutes = speaker.singing_minutes
     if minutes < 10:
         text = f"{minutes:.1f} minutes without silences"
-        weight: Weight = "fix" if minutes < 3 else "know"
+        weight: Weight = "fix" if minutes < 2 else "know"
         found.append(Finding("little material", weight, speaker.speaker, text, seconds))
     if speaker.f0_low_hz > 0:
         semitones = 12 * np.log2(speaker.f0_high_hz / speaker.f0_low_hz)
