@@ -1,0 +1,246 @@
+"""RMVPE: pitch of a voice in a mixture, from a mel, by a trained network."""
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soxr
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torchaudio.functional import melscale_fbanks
+
+from svc.checkpoints.safe_reading import read_state_dict
+from svc.checkpoints.weights import weights_file
+from svc.errors import UserError
+from svc.features.pitch.base import Pitch, PitchTracker
+from svc.features.pitch.contour import check_range, checked_samples, on_frames, pitch_of
+from svc.features.pitch.precision import Precision, precision_dtype
+from svc.features.pitch.salience import HIGHEST_HZ, bins_in_range, hz_near
+from svc.models.rmvpe import MEL_BINS, Rmvpe, RmvpeSize, state_faults
+
+RATE_HZ = 16_000
+_HOP_SAMPLES = 160
+_WINDOW_SAMPLES = 1024
+_LOG_FLOOR = 1e-5
+_CONTEXT_FRAMES = 128
+"""Added on both sides of a piece that is cut out of a longer recording; 1.28 s."""
+_FAULTS_SHOWN = 8
+
+
+class RmvpePitch(PitchTracker):
+    """F0 by RMVPE, robust against accompaniment, reverberation and noise.
+
+    Wei et al., "RMVPE: A Robust Model for Vocal Pitch Estimation in Polyphonic Music" (Interspeech
+    2023), with the mel and the decoding of the published `rmvpe.pt`: 100 frames a second at 16 kHz,
+    of 128 mel bins; F0 is the mean of the nine bins around the strongest, weighted by salience.
+
+    Recordings longer than `chunk_s` are computed in pieces that see 1.28 s of their neighbours, so
+    that memory stays bounded; shorter ones go through the network in one, as published.
+
+    Args:
+        model: path of `rmvpe.pt` or of the same weights as safetensors; by default the file is
+            looked for in the folder of checkpoints, and fetched unless `offline`.
+        f0_min_hz, f0_max_hz: range that is searched, at most 31.7 to 2005 Hz.
+        threshold: salience (0 to 1) above which a frame is voiced.
+        precision: of the convolutions: "fp32"; "bf16"; or "auto", bf16 where the CPU or GPU has
+            arithmetic for it.
+        device: where the network runs.
+        chunk_s: seconds that are computed in one piece, at least 1.
+        batch_size: pieces of a long recording that are computed at once.
+        offline: never fetch weights.
+
+    Raises:
+        UserError: a value is out of range, or the weights are not there or are not RMVPE's.
+    """
+
+    def __init__(
+        self,
+        model: str | None = None,
+        f0_min_hz: float = 40.0,
+        f0_max_hz: float = 1600.0,
+        threshold: float = 0.03,
+        precision: Precision = "fp32",
+        device: str = "cpu",
+        chunk_s: float = 30.0,
+        batch_size: int = 1,
+        offline: bool = False,
+    ) -> None:
+        check_range(f0_min_hz, f0_max_hz, HIGHEST_HZ)
+        if not 0 < threshold < 1:
+            raise UserError(f"pitch.threshold={threshold:g} must lie between 0 and 1.")
+        if chunk_s < 1:
+            raise UserError(f"pitch.chunk_s={chunk_s:g} must be at least 1 second.")
+        if batch_size < 1:
+            raise UserError(f"pitch.batch_size={batch_size} must be at least 1.")
+        self._file = weights_file(
+            "rmvpe",
+            model,
+            offline=offline,
+            setting="pitch.model",
+            alternatives="pitch=parselmouth, pitch=crepe and pitch=crepe_tiny need no download",
+        )
+        self.f0_min_hz = f0_min_hz
+        self.f0_max_hz = f0_max_hz
+        self.threshold = threshold
+        self.device = device
+        self._dtype = precision_dtype(precision, device)
+        self._chunk_frames = round(chunk_s * RATE_HZ / _HOP_SAMPLES)
+        self._batch_size = batch_size
+        self._network  # noqa: B018  (wrong weights are named before any work begins)
+
+    def track(self, audio: Tensor, sample_rate_hz: int, hop_samples: int) -> Pitch:
+        """audio [T] float32 -> contour of N = T // hop_samples frames, on the CPU.
+
+        Raises:
+            ValueError: audio is not one-dimensional or not finite.
+        """
+        samples, frames = checked_samples(audio, hop_samples)
+        raw = np.zeros(0)
+        if frames and samples.min() != samples.max():
+            at_16_khz = soxr.resample(samples.astype(np.float32), sample_rate_hz, RATE_HZ)
+            raw = self.decode(self.salience(self._mel(torch.from_numpy(at_16_khz))))
+        step_s = _HOP_SAMPLES / RATE_HZ
+        f0_hz, _ = on_frames(raw, step_s, 0.0, frames, hop_samples / sample_rate_hz)
+        return pitch_of(f0_hz, self.f0_min_hz, self.f0_max_hz)
+
+    @torch.inference_mode()
+    def salience(self, mel: Tensor) -> Tensor:
+        """Log mel [128, N] -> salience [N, 360] in 0…1, on the CPU."""
+        frames = mel.shape[1]
+        if frames <= self._chunk_frames:
+            return self._pass(mel[None])[0]
+        starts = range(0, frames, self._chunk_frames)
+        # All pieces are equally long, so that they can be computed at once.
+        length = self._chunk_frames + 2 * _CONTEXT_FRAMES
+        firsts = [max(0, min(start - _CONTEXT_FRAMES, frames - length)) for start in starts]
+        length = min(length, frames)
+        rows = []
+        for at in range(0, len(starts), self._batch_size):
+            batch = slice(at, at + self._batch_size)
+            pieces = torch.stack([mel[:, first : first + length] for first in firsts[batch]])
+            for start, first, piece in zip(
+                starts[batch], firsts[batch], self._pass(pieces), strict=True
+            ):
+                rows.append(piece[start - first :][: min(self._chunk_frames, frames - start)])
+        return torch.cat(rows)
+
+    def decode(self, salience: Tensor) -> NDArray[np.float64]:
+        """Salience [N, 360] -> F0 [N] in Hz, 0 where it is unvoiced.
+
+        The strongest bin within the range that is searched decides, and so does its salience.
+        """
+        searched = bins_in_range(self.f0_min_hz, self.f0_max_hz)
+        strongest, peak = salience[:, searched].max(dim=1)
+        f0_hz = hz_near(salience, peak + searched.start)
+        contour: NDArray[np.float64] = torch.where(strongest > self.threshold, f0_hz, 0.0).numpy()
+        return contour
+
+    def identity(self) -> dict[str, str]:
+        """The hash of the weights."""
+        with open(self._file, "rb") as file:
+            return {"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+
+    def _pass(self, mel: Tensor) -> Tensor:
+        """mel [B, 128, N] -> [B, N, 360], one pass of the network."""
+        frames = mel.shape[-1]
+        padded_frames = -(-frames // self._network.size.frame_multiple)
+        padded_frames *= self._network.size.frame_multiple
+        padded = mel[..., _reflected(frames, padded_frames)]
+        output: Tensor = self._network(padded.to(self.device))
+        return output[:, :frames].float().cpu()
+
+    @cached_property
+    def _mel(self) -> "RmvpeMel":
+        return RmvpeMel()
+
+    @cached_property
+    def _network(self) -> Rmvpe:
+        return load_rmvpe(self._file).for_inference(self._dtype).to(self.device)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Workers read the weights themselves: they are larger than their path."""
+        state = self.__dict__.copy()
+        state.pop("_network", None)
+        state.pop("_mel", None)
+        return state
+
+
+class RmvpeMel(nn.Module):
+    """The log mel that RMVPE was trained on.
+
+    16 kHz, centred Hann windows of 1024 samples every 160, reflected at the ends; magnitude; 128
+    bins from 30 to 8000 Hz on the HTK scale with Slaney's normalisation; natural logarithm, floor
+    1e-5. (The toolkit's own mel is another one: not centred, and Slaney's scale.)
+    """
+
+    window: Tensor
+    filters: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        filters = melscale_fbanks(
+            n_freqs=_WINDOW_SAMPLES // 2 + 1,
+            f_min=30.0,
+            f_max=RATE_HZ / 2,
+            n_mels=MEL_BINS,
+            sample_rate=RATE_HZ,
+            norm="slaney",
+            mel_scale="htk",
+        )
+        self.register_buffer("window", torch.hann_window(_WINDOW_SAMPLES), persistent=False)
+        self.register_buffer("filters", filters.T.contiguous(), persistent=False)
+
+    def forward(self, audio: Tensor) -> Tensor:
+        """audio [T] at 16 kHz, T >= 1 -> [128, 1 + T // 160], frame i centred on sample 160 i."""
+        half = _WINDOW_SAMPLES // 2
+        samples = audio.shape[0]
+        frames = 1 + samples // _HOP_SAMPLES
+        if samples <= half:  # too short to be reflected that far
+            audio = nn.functional.pad(audio, (0, half + 1 - samples))
+        spectrum = torch.stft(
+            audio,
+            n_fft=_WINDOW_SAMPLES,
+            hop_length=_HOP_SAMPLES,
+            window=self.window,
+            center=True,
+            pad_mode="reflect",
+            return_complex=True,
+        )
+        mel = self.filters @ spectrum[:, :frames].abs()
+        return mel.clamp_min(_LOG_FLOOR).log()
+
+
+def load_rmvpe(file: Path) -> Rmvpe:
+    """The network with the weights of a file, of the published or another size.
+
+    Raises:
+        UserError: the file does not hold RMVPE's weights; it says which are missing or wrong.
+    """
+    state = read_state_dict(file)
+    last = state.get("cnn.weight")
+    published = last is None or last.dim() != 4
+    size = RmvpeSize() if last is None or published else RmvpeSize.of(state, last.shape[1])
+    if min(size.channels, size.levels, size.blocks, size.bottom_layers, size.gru_layers) < 1:
+        size = RmvpeSize()
+    network = Rmvpe(size)
+    faults = state_faults(state, network)
+    if faults:
+        shown = "\n".join(f"  {fault}" for fault in faults[:_FAULTS_SHOWN])
+        more = len(faults) - _FAULTS_SHOWN
+        rest = f"\n  and {more} more" if more > 0 else ""
+        raise UserError(
+            f"pitch.model: {file} does not hold the weights of RMVPE:\n{shown}{rest}\n"
+            "Expected the published rmvpe.pt, or its tensors under the same names as safetensors."
+        )
+    network.load_state_dict(state, strict=False)
+    return network
+
+
+def _reflected(length: int, padded: int) -> Tensor:
+    """Indices [padded] that run to the end of `length` frames and back, as often as needed."""
+    period = max(2 * (length - 1), 1)
+    index = torch.arange(padded) % period
+    return torch.minimum(index, period - index) if length > 1 else torch.zeros_like(index)
