@@ -119,7 +119,7 @@ class DioPitch(WorldPitch):
         coarse, times_s = world.dio(samples, rate_hz, frame_period=step_ms, **self._range())
         refined = world.stonemask(samples, coarse, times_s, rate_hz)
         # StoneMask answers 0 where it gives up, as it does below 40 Hz.
-        return np.where(refined > 0, refined, coarse)
+        return cast("NDArray[np.float64]", np.where(refined > 0, refined, coarse))
 
 
 def _pyworld() -> ModuleType:
