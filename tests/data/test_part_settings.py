@@ -9,7 +9,13 @@ from svc.data.settings import part_settings
 
 
 class Member:
-    def __init__(self, threshold: float = 0.5, device: str = "cpu", model: str = "") -> None:
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        device: str = "cpu",
+        model: str = "",
+        offline: bool = False,
+    ) -> None:
         self.model = model
 
     def identity(self) -> dict[str, str]:
@@ -44,6 +50,10 @@ def test_parts_within_parts_are_recorded_with_defaults_and_identity() -> None:
 def test_where_an_inner_part_computes_changes_nothing() -> None:
     on_cpu, on_gpu = (grouped(a=functools.partial(Member, device=d)) for d in ("cpu", "cuda"))
     assert part_settings(on_cpu) == part_settings(on_gpu)
+
+
+def test_whether_weights_may_be_fetched_changes_nothing() -> None:
+    assert part_settings(functools.partial(Member, offline=True)) == part_settings(Member)
 
 
 def test_a_live_part_cannot_be_recorded() -> None:

@@ -180,6 +180,13 @@ def test_config_differences_ignores_whole_groups() -> None:
     assert config_differences({"pathsx": 1}, {"pathsx": 1}) == []
 
 
+def test_config_differences_ignores_whether_weights_may_be_fetched() -> None:
+    offline = {"offline": True, "pitch": {"members": {"a": {"offline": True}}}}
+    online = {"offline": False, "pitch": {"members": {"a": {"offline": False}}}}
+    assert config_differences(offline, online) == []
+    assert len(config_differences({"pitch": {"offlines": 1}}, {"pitch": {"offlines": 2}})) == 1
+
+
 def test_checkpoint_to_resume(straight: Path, tmp_path: Path) -> None:
     last = straight / "checkpoints" / "last.ckpt"
     assert checkpoint_to_resume(straight) == last

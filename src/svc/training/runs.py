@@ -3,6 +3,7 @@
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,7 @@ LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 VOLATILE_KEYS = (
     "resume",
     "offline",
-    "content.offline",
-    "pitch.offline",
+    "*.offline",
     "paths",
     "logger",
     "callbacks",
@@ -36,7 +36,7 @@ VOLATILE_KEYS = (
     "trainer.limit_val_batches",
 )
 """Settings (or groups) in which a run and its continuation may differ: they do not change what is
-learnt at a given step."""
+learnt at a given step. A star stands for anything."""
 
 _UNFOUNDED_WARNINGS = (
     # The data module's state takes it to the right batch without a resumable loader.
@@ -147,7 +147,9 @@ def config_differences(
     return [
         f"{key}: was {before.get(key, absent)!r}, is {now.get(key, absent)!r}"
         for key in sorted(before.keys() | now.keys())
-        if not any(key == ignored or key.startswith(f"{ignored}.") for ignored in ignore_keys)
+        if not any(
+            fnmatchcase(key, ignored) or key.startswith(f"{ignored}.") for ignored in ignore_keys
+        )
         and before.get(key, absent) != now.get(key, absent)
     ]
 
