@@ -99,6 +99,14 @@ class TestTransfer:
         assert quick(server, folder).read_bytes() == CONTENT
         assert server.asked == [None, f"bytes={BLOCK}-"]
 
+    def test_what_is_missing_is_asked_for_behind_a_redirection_too(
+        self, server: Server, folder: Path
+    ) -> None:
+        server.redirects = True
+        server.cut_after = [BLOCK]
+        assert quick(server, folder).read_bytes() == CONTENT
+        assert server.asked == [None, f"bytes={BLOCK}-"]
+
     def test_a_partial_file_that_is_complete_is_taken(self, server: Server, folder: Path) -> None:
         partial(server, folder, CONTENT)
         assert quick(server, folder).read_bytes() == CONTENT

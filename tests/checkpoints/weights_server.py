@@ -24,6 +24,8 @@ class Server:
     status: int = 200
     knows_ranges: bool = True
     etag: str | None = '"one"'
+    redirects: bool = False
+    """As release pages do, to where the file lies today."""
     cut_after: list[int] = field(default_factory=list)
     """Bytes after which each of the next answers breaks off."""
     refusals: list[int] = field(default_factory=list)
@@ -60,6 +62,12 @@ def serving() -> Iterator[Server]:
         protocol_version = "HTTP/1.1"
 
         def do_GET(self) -> None:
+            if server.redirects and not self.path.endswith("?today"):
+                self.send_response(302)
+                self.send_header("Location", f"{server.url}?today")
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             wanted = self.headers.get("Range")
             server.asked.append(wanted)
             status = server.refusals.pop(0) if server.refusals else server.status
