@@ -27,8 +27,12 @@ _NOT_DETERMINING = frozenset({"device", "threads", "batch_size", "cache_folder",
 """Constructor arguments that say where or how fast a part computes, not what."""
 
 _SECTIONS = ("audio", "slicing", "content", "pitch", "energy", "mel", "perturbation")
-_OPTIONAL = ("mel", "perturbation")
-"""Sections of features that are only stored on demand."""
+_OPTIONAL = {
+    "mel": "not stored, but wanted",
+    "perturbation": "no content variants are stored, but wanted (augmentation=default makes and "
+    "uses them, augmentation=online and augmentation=none do without)",
+}
+"""Sections of features that are only stored on demand, and what their absence means."""
 
 
 @dataclass(frozen=True)
@@ -134,9 +138,9 @@ class ExtractionSettings:
         """
         mine, theirs = self.as_dict(), wanted.as_dict()
         missing = []
-        for section in _OPTIONAL:
+        for section, absence in _OPTIONAL.items():
             if mine.get(section) is None and theirs.get(section) is not None:
-                missing.append(f"{section}: not stored, but wanted")
+                missing.append(f"{section}: {absence}")
             if mine.get(section) is None or theirs.get(section) is None:
                 mine.pop(section, None)
                 theirs.pop(section, None)
