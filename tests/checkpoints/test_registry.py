@@ -54,12 +54,10 @@ def test_near_names_are_suggested(typed: str, meant: str) -> None:
 
 
 def test_a_mirror_of_the_hub_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "https://mirror.example")
-    address = registry.entry("rmvpe").addresses[0]
-    monkeypatch.setattr(
-        "huggingface_hub.file_download.HUGGINGFACE_CO_URL_TEMPLATE",
-        "https://mirror.example/{repo_id}/resolve/{revision}/{filename}",
-    )
+    (address,) = registry.entry("rmvpe").addresses
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    assert address.resolved().startswith("https://huggingface.co/lj1995/VoiceConversionWebUI/")
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example")
     assert address.resolved().startswith("https://mirror.example/lj1995/VoiceConversionWebUI/")
 
 

@@ -1,6 +1,7 @@
 """The weights of other projects that are fetched by name, and what is published about them."""
 
 import functools
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -35,7 +36,8 @@ class Address:
 
         if self.huggingface is None or self.file is None:
             raise ValueError(f"an address needs url, or huggingface and file: {self}")
-        return hf_hub_url(self.huggingface, self.file, revision=self.revision)
+        mirror = os.environ.get("HF_ENDPOINT") or None
+        return hf_hub_url(self.huggingface, self.file, revision=self.revision, endpoint=mirror)
 
 
 @dataclass(frozen=True)
