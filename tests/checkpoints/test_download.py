@@ -186,6 +186,15 @@ class TestRefusal:
         addresses = (Address(url=server.url), Address(url=f"{server.url}?mirror"))
         assert quick(server, folder, addresses=addresses).read_bytes() == CONTENT
 
+    def test_what_one_address_gave_is_continued_by_another(
+        self, server: Server, folder: Path
+    ) -> None:
+        partial(server, folder, CONTENT[:1000])
+        server.refusals = [404]
+        addresses = (Address(url=f"{server.url}?closed"), Address(url=f"{server.url}?mirror"))
+        assert quick(server, folder, addresses=addresses).read_bytes() == CONTENT
+        assert server.asked == ["bytes=1000-", "bytes=1000-"]
+
     def test_a_server_that_never_recovers_is_given_up(self, server: Server, folder: Path) -> None:
         server.status = 503
         with pytest.raises(UserError, match="answers 503"):

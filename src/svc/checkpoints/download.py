@@ -146,9 +146,7 @@ def _transfer_patiently(
     weights: Weights, url: str, partial: _Partial, progress: bool, pause_s: float
 ) -> bool:
     """Transfer, continuing after cuts; -> whether the file is made of several pieces."""
-    if not _can_continue(partial.recorded(), url, weights):
-        partial.remove()
-    continued = partial.size_bytes() > 0
+    continued = _kept_bytes(partial, url, weights) > 0
     attempts_left = _ATTEMPTS
     while True:
         before_bytes = partial.size_bytes()
@@ -166,20 +164,23 @@ def _transfer_patiently(
             time.sleep(pause_s * 2 ** (_ATTEMPTS - 1 - attempts_left))
 
 
-def _can_continue(facts: dict[str, Any], url: str, weights: Weights) -> bool:
-    """Whether the rest would belong to the same file: it is told by its tag, or found out by the
-    published hash."""
-    return facts.get("url") == url and bool(facts.get("etag") or weights.sha256)
+def _kept_bytes(partial: _Partial, url: str, weights: Weights) -> int:
+    """How much of what has arrived can be continued: the rest must be of the same file, which is
+    told by the server's tag, or found out by the published hash."""
+    facts = partial.recorded()
+    same = weights.sha256 is not None or (facts.get("url") == url and facts.get("etag"))
+    return partial.size_bytes() if same else 0
 
 
 def _transfer(weights: Weights, url: str, partial: _Partial, progress: bool) -> None:
     """One request, for what is still missing."""
-    offset = partial.size_bytes()
+    offset = _kept_bytes(partial, url, weights)
     headers = {"Accept-Encoding": "identity"}
     if offset:
         headers["Range"] = f"bytes={offset}-"
-        if etag := partial.recorded().get("etag"):
-            headers["If-Range"] = etag
+        facts = partial.recorded()
+        if facts.get("url") == url and facts.get("etag"):
+            headers["If-Range"] = facts["etag"]
     try:
         with requests.get(
             url, headers=headers, stream=True, timeout=(_CONNECT_TIMEOUT_S, _READ_TIMEOUT_S)
