@@ -69,7 +69,7 @@ class CropReader:
         mel_fits = store.has_mel and store.spec() == spec
         self._mel_stored = mel_fits and not augmentation.changes_sound
         # Whole hops of context, so that the context's frames lie on the grid too.
-        self._margin_frames = -(-spec.pad_samples // spec.hop_samples)
+        self._margin = 0 if self._mel_stored else -(-spec.pad_samples // spec.hop_samples)
         self._arrays: dict[tuple[int, Feature], StoredArray | NDArray[Any]] = {}
         if in_ram:
             features: list[Feature] = ["audio", "content", "f0", "energy"]
@@ -92,46 +92,29 @@ class CropReader:
 
         Raises:
             UserError: a file of the store is missing or damaged.
+            ValueError: `augmentation` does not allow what is to happen.
         """
         samples = augmented or [_AS_IT_IS] * len(crops)
+        if self._mel_stored and any(sample.changes_sound for sample in samples):
+            raise ValueError("stored mels are not those of audio that augmentation has changed")
         frames = max(crop.frames for crop in crops)
-        count, hop = len(crops), self._spec.hop_samples
-        margin = 0 if self._mel_stored else self._margin_frames
+        count, hop, margin = len(crops), self._spec.hop_samples, self._margin
         content = np.zeros((count, frames, self._store.content_channels), dtype=np.float32)
         f0 = np.zeros((count, frames), dtype=np.float32)
         energy = np.zeros((count, frames), dtype=np.float32)
         audio = np.zeros((count, (frames + 2 * margin) * hop), dtype=np.float32)
         lengths = np.empty(count, dtype=np.int64)
         for row, (crop, sample) in enumerate(zip(crops, samples, strict=True)):
-            index, first = crop.slice_index, crop.first_frame
-            available = int((self._slices[index].frames - first) / sample.speed + 1e-9)
-            valid = lengths[row] = min(crop.frames, max(available, 1))
-            sounding = audio[row, : (valid + 2 * margin) * hop]
             try:
-                # A StoredArray offers what the interpolation needs of an array: shape and spans.
-                rows: Any = self._content(index, sample.content_variant)
-                content[row, :valid] = crop_to_mel_grid(
-                    rows, self._store.meta.content_grid, self._spec, valid, first, sample.speed
+                lengths[row] = self._read_crop(
+                    crop, sample, content[row], f0[row], energy[row], audio[row]
                 )
-                if sample.speed == 1.0:
-                    f0[row, :valid] = self._array(index, "f0")[first : first + valid]
-                    energy[row, :valid] = self._array(index, "energy")[first : first + valid]
-                    self._read_audio(sounding, index, (first - margin) * hop, margin > 0)
-                else:
-                    f0[row, :valid], energy[row, :valid] = self._at_speed(
-                        index, first, valid, sample
-                    )
-                    self._read_audio_at_speed(sounding, index, first, margin, sample)
             except (OSError, ValueError) as error:
                 raise UserError(
-                    f"The features of slice {self._slices[index].id} in "
+                    f"The features of slice {self._slices[crop.slice_index].id} in "
                     f"{self._store.folder} cannot be read ({error}). Delete that folder and "
                     f"prepare the dataset again."
                 ) from error
-            if sample.changes_sound:
-                gain = gain_below_clipping(sample.gain_db, sounding / AUDIO_FULL_SCALE)
-                sounding *= gain
-                energy[row, :valid] *= gain
         audio *= np.float32(1 / AUDIO_FULL_SCALE)
         return LoadedCrops(
             waveform=torch.from_numpy(audio),
@@ -147,6 +130,39 @@ class CropReader:
                 [sample.key_shift_semitones for sample in samples], dtype=torch.float32
             ),
         )
+
+    def _read_crop(
+        self,
+        crop: Crop,
+        sample: SampleAugmentation,
+        content: NDArray[np.float32],
+        f0: NDArray[np.float32],
+        energy: NDArray[np.float32],
+        audio: NDArray[np.float32],
+    ) -> int:
+        """Fill one row of each array; how many frames of them are valid."""
+        index, first = crop.slice_index, crop.first_frame
+        available = int((self._slices[index].frames - first) / sample.speed + 1e-9)
+        valid = min(crop.frames, max(available, 1))
+        sounding = audio[: (valid + 2 * self._margin) * self._spec.hop_samples]
+        # A StoredArray offers what the interpolation needs of an array: shape and spans.
+        rows: Any = self._content(index, sample.content_variant)
+        content[:valid] = crop_to_mel_grid(
+            rows, self._store.meta.content_grid, self._spec, valid, first, sample.speed
+        )
+        if sample.speed == 1.0:
+            f0[:valid] = self._array(index, "f0")[first : first + valid]
+            energy[:valid] = self._array(index, "energy")[first : first + valid]
+            start = (first - self._margin) * self._spec.hop_samples
+            self._read_audio(sounding, index, start, mirrored_ends=self._margin > 0)
+        else:
+            f0[:valid], energy[:valid] = self._at_speed(index, first, valid, sample)
+            self._read_audio_at_speed(sounding, index, first, sample)
+        if sample.changes_sound:
+            gain = gain_below_clipping(sample.gain_db, sounding / AUDIO_FULL_SCALE)
+            sounding *= gain
+            energy[:valid] *= gain
+        return valid
 
     def _content(self, index: int, variant: int) -> StoredArray | NDArray[Any]:
         """[N', C] of a slice, perturbed or, for variant 0, as it is."""
@@ -179,17 +195,16 @@ class CropReader:
         row: NDArray[np.float32],
         index: int,
         first: int,
-        margin: int,
         sample: SampleAugmentation,
     ) -> None:
-        """Fill `row` with the audio from `margin` frames before frame `first` on, at a speed."""
+        """Fill `row` with the audio from the margin before frame `first` on, at a speed."""
         edge = EDGE_SAMPLES
         beyond = 1
         if sample.rate != 1.0:  # the stretch fades in, before or after which pitch is shifted down
             edge += 2 * MARGIN_SAMPLES
             beyond += MARGIN_SAMPLES
         hop, wanted = self._spec.hop_samples, len(row) + 2 * edge
-        start = math.floor(first * hop - sample.speed * (margin * hop + edge))
+        start = math.floor(first * hop - sample.speed * (self._margin * hop + edge))
         before_shift = math.ceil(wanted * sample.pitch_ratio) + 1
         source = np.zeros(math.ceil(before_shift * sample.rate) + beyond, dtype=np.float32)
         self._read_audio(source, index, start, mirrored_ends=True)

@@ -314,6 +314,16 @@ def test_drawn_places_leave_room_for_the_speed(store: FeatureStore) -> None:
     assert CropDraw(records, 64, seed=1).crops(0, 400, [1.0] * 400) == plain
 
 
+def test_changed_audio_is_never_paired_with_a_stored_mel(with_mels: FeatureStore) -> None:
+    reader = CropReader(with_mels, with_mels.slices, SPEC)
+    assert reader.read([Crop(0, 0, 16)]).mel is not None
+    for sample in (SampleAugmentation(gain_db=1.0), SampleAugmentation(key_shift_semitones=1.0)):
+        with pytest.raises(ValueError, match="stored mels"):
+            reader.read([Crop(0, 0, 16)], [sample])
+    made = next(iter(data_module(with_mels, augmentation=ONLINE).train_dataloader()))
+    assert made.mel is None
+
+
 @pytest.mark.parametrize("in_ram", [False, True])
 def test_variants_are_those_of_the_store(store: FeatureStore, in_ram: bool) -> None:
     stored = np.load(store.path(store.slices[1], "variants")).astype(np.float32)
