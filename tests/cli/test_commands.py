@@ -10,7 +10,7 @@ import torch
 
 from command_line import Terminal
 
-COMMANDS = ("svc-preprocess", "svc-train", "svc-infer")
+COMMANDS = ("svc-preprocess", "svc-train", "svc-infer", "svc-download", "svc-eval")
 DEMO = ("experiment=demo", "trainer=cpu")
 TINY_DEMO = (
     *DEMO,

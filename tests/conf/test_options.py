@@ -27,8 +27,8 @@ COMMANDS = ("train", "preprocess")
 NEEDED = ("dataset.path=voices", "content=mfcc", "paths.run_dir=run", "paths.store_dir=store")
 """What must be given; outside a command there is no run folder yet."""
 
-NOT_OPTIONS = {"hydra", "local"}
-"""Folders of conf/ that are not groups of parts."""
+NOT_OPTIONS = {"hydra", "local", "task"}
+"""Folders of conf/ that are not groups of parts for training."""
 
 UNAVAILABLE = {("content", "hubert_soft")}
 """Options that only say what to use instead."""

@@ -28,6 +28,7 @@ _PATH_KEYS = (
     "content_model",
     "pitch.model",
     "checkpoint_dir",
+    "task.recordings",
 )
 
 
