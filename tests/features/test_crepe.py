@@ -3,6 +3,7 @@
 import itertools
 import math
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -242,6 +243,21 @@ class TestTracker:
     def test_identity_tells_the_sizes_apart(self, tiny: CrepePitch) -> None:
         assert len(tiny.identity()["weights_sha256"]) == 64
         assert tiny.identity() != CrepePitch(model="full").identity()
+        assert tiny.identity() != CrepePitch(model="tiny", precision="bf16").identity()
+
+    def test_a_damaged_package_is_named(
+        self, tiny: CrepePitch, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        file = tmp_path / "tiny.pth"
+        file.write_bytes(b"half of a fi")
+        monkeypatch.setattr("svc.features.pitch.crepe._weights_of", lambda model: file)
+        with pytest.raises(UserError, match=r"tiny\.pth"):
+            CrepePitch(model="tiny").track(sine(220.0, 0.1), RATE_HZ, HOP)
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+    def test_an_absent_device_is_named(self) -> None:
+        with pytest.raises(UserError, match=r"pitch\.device=cuda"):
+            CrepePitch(model="tiny", device="cuda")
 
     @pytest.mark.parametrize(
         ("settings", "message"),
@@ -252,6 +268,7 @@ class TestTracker:
             ({"periodicity_threshold": 1.0}, "periodicity_threshold=1"),
             ({"precision": "fp8"}, "pitch.precision=fp8"),
             ({"batch_size": 0}, "batch_size=0"),
+            ({"device": "gpu7"}, "pitch.device=gpu7"),
         ],
     )
     def test_settings_out_of_range_are_refused(

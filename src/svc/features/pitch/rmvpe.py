@@ -139,9 +139,10 @@ class RmvpePitch(PitchTracker):
         return contour
 
     def identity(self) -> dict[str, str]:
-        """The hash of the weights."""
+        """The hash of the weights, and the arithmetic, which precision=auto leaves open."""
         with open(self._file, "rb") as file:
-            return {"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        return {"weights_sha256": digest, "arithmetic": str(self._dtype).removeprefix("torch.")}
 
     def _pass(self, mel: Tensor) -> Tensor:
         """mel [B, 128, N] -> [B, N, 360], one pass of the network."""
@@ -225,7 +226,8 @@ def load_rmvpe(file: Path) -> Rmvpe:
     size = RmvpeSize() if last is None or published else RmvpeSize.of(state, last.shape[1])
     if min(size.channels, size.levels, size.blocks, size.bottom_layers, size.gru_layers) < 1:
         size = RmvpeSize()
-    network = Rmvpe(size)
+    with torch.device("meta"):  # no time for random weights
+        network = Rmvpe(size)
     faults = state_faults(state, network)
     if faults:
         shown = "\n".join(f"  {fault}" for fault in faults[:_FAULTS_SHOWN])
@@ -235,7 +237,7 @@ def load_rmvpe(file: Path) -> Rmvpe:
             f"pitch.model: {file} does not hold the weights of RMVPE:\n{shown}{rest}\n"
             "Expected the published rmvpe.pt, or its tensors under the same names as safetensors."
         )
-    network.load_state_dict(state, strict=False)
+    network.to_empty(device="cpu").load_state_dict(state, strict=False)
     return network
 
 
