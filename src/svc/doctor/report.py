@@ -139,7 +139,7 @@ def _must_fix(found: Sequence[Finding]) -> bool:
 
 def _extent(found: Sequence[Finding]) -> str:
     """How much of the material findings of one kind concern."""
-    of_speaker = found[0].kind in ("little material", "narrow range")
+    of_speaker = found[0].kind in ("little material", "narrow range", "room")
     what = "speaker" if of_speaker else "file"
     many = f"{len(found)} {what}{'s' if len(found) > 1 else ''}"
     minutes = sum(finding.seconds for finding in found) / 60

@@ -21,8 +21,10 @@ Weight = Literal["fix", "know"]
 _AFFECTED_SHARE = 0.05
 """A finding on less of the material than this does not change the verdict: leaving those files out
 costs less than mending them."""
-_ROOM_DECAYS = 4
-"""Ends of notes from which on a single file's reverberation is believed."""
+_FILE_DECAYS, _SPEAKER_DECAYS = 8, 4
+"""How many ends of notes it takes to believe in the echo of a file, and of all of a speaker's."""
+_ROOM_S, _LARGE_ROOM_S = 0.35, 0.45
+"""Decay times of rooms of about 0.7 s and 0.9 s (`svc.doctor.measures.reverberation_s`)."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ TITLES: dict[str, tuple[str, str]] = {
         "Echo or reverberation",
         "The room is learned as part of the voice, and pitch is blurred by earlier notes. Use the "
         "dry vocal track, a dereverberation tool, or record in a room with soft furniture.",
+    ),
+    "room": (
+        "Recorded in an echoing room",
+        "All recordings of the speaker taken together have echo: it is learned as part of the "
+        "voice. Record in a room with soft furniture, or use a dereverberation tool.",
     ),
     "several voices": (
         "Music or a second voice suspected",
@@ -217,10 +224,13 @@ def _noisy(file: Examined) -> tuple[Weight, str] | None:
 
 
 def _reverberant(file: Examined) -> tuple[Weight, str] | None:
-    room_s = reverberation_s(file.decays_s, _ROOM_DECAYS)
-    if room_s is None or room_s <= 0.4:
+    return _echo(reverberation_s(file.decays_s, _FILE_DECAYS))
+
+
+def _echo(room_s: float | None) -> tuple[Weight, str] | None:
+    if room_s is None or room_s <= _ROOM_S:
         return None
-    return ("fix" if room_s > 0.6 else "know"), f"sounds die away in about {room_s:.1f} s"
+    return ("fix" if room_s > _LARGE_ROOM_S else "know"), f"sounds die away in {room_s:.2f} s"
 
 
 def _several(file: Examined) -> tuple[Weight, str] | None:
@@ -270,6 +280,8 @@ def _speaker_findings(speaker: SpeakerSummary) -> list[Finding]:
         text = f"{minutes:.1f} minutes without silences"
         weight: Weight = "fix" if minutes < 2 else "know"
         found.append(Finding("little material", weight, speaker.speaker, text, seconds))
+    if (echo := _echo(speaker.reverberation_s)) is not None:
+        found.append(Finding("room", echo[0], speaker.speaker, echo[1], seconds))
     if speaker.f0_low_hz > 0:
         semitones = 12 * np.log2(speaker.f0_high_hz / speaker.f0_low_hz)
         if semitones < 7:
@@ -292,7 +304,9 @@ def _summary(speaker: str, files: Sequence[Examined]) -> SpeakerSummary:
         singing_minutes=round(float(seconds @ (1 - silence)) / 60, 2),
         level_db=round(float(np.median([file.level_db for file in files])), 1),
         noise_floor_db=round(float(np.median(noise)), 1) if noise else None,
-        reverberation_s=reverberation_s([t for file in files for t in file.decays_s], _ROOM_DECAYS),
+        reverberation_s=reverberation_s(
+            [t for file in files for t in file.decays_s], _SPEAKER_DECAYS
+        ),
         bandwidth_hz=float(np.median([file.bandwidth.bandwidth_hz for file in files])),
         silence_share=round(float(np.average(silence, weights=seconds)), 4),
         f0_low_hz=low_hz,
