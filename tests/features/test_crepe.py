@@ -163,9 +163,7 @@ class TestTracker:
         tracker = CrepePitch(model="tiny")
         seen: list[Any] = []
         monkeypatch.setattr(tracker, "salience", lambda *args: seen.append(args))
-        # A constant ends at the edges of the recording, which is a sound.
-        quiet = 1e-4 * BAD_INPUTS[name]
-        assert not tracker.track(quiet, RATE_HZ, HOP).voiced.any()
+        assert not tracker.track(BAD_INPUTS[name], RATE_HZ, HOP).voiced.any()
         assert not seen
 
     def test_a_pause_costs_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ class CrepePitch(PitchTracker):
         samples, frames = checked_samples(audio, hop_samples)
         f0_hz = np.zeros(frames)
         if frames:
+            samples -= samples.mean()  # or the edges of the recording would be steps
             at_16_khz = soxr.resample(samples.astype(np.float32), sample_rate_hz, RATE_HZ)
             windows = Windows(torch.from_numpy(at_16_khz), frames, hop_samples / sample_rate_hz)
             heard = self._audible(windows)
