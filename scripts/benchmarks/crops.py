@@ -10,6 +10,13 @@ from benchmarks.figures import Options, Section, figure
 from benchmarks.machine import best_seconds
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
+from svc.data.augmentation.parameters import (
+    Augmentation,
+    AugmentationDraw,
+    KeyShift,
+    Loudness,
+    TimeStretch,
+)
 from svc.data.crop_reader import CropReader
 from svc.data.dataset import CropDataset
 from svc.data.demo.source import DemoSource
@@ -22,6 +29,13 @@ from svc.features.pitch.parselmouth import ParselmouthPitch
 
 CROP_FRAMES, BATCH_SIZE, BATCHES = 32, 32, 50
 CROPS_TARGET, SIZE_TARGET_MB = 7500.0, 7.5
+
+_AUGMENTATIONS = {
+    "all with a gain": Augmentation(loudness=Loudness(probability=1.0)),
+    "all in another key": Augmentation(key_shift=KeyShift(probability=1.0)),
+    "all stretched": Augmentation(time_stretch=TimeStretch(probability=1.0)),
+    "augmentation=online": Augmentation(KeyShift(0.5), Loudness(0.5), TimeStretch(0.1)),
+}
 
 
 class RandomContent(ContentEncoder):
@@ -54,6 +68,9 @@ def measure(options: Options) -> Section:
             if not store_mel:
                 rate = _crops_per_s(store, False, options.repeats, MelSpectrogram(AudioSpec()))
                 figures.append(figure("crops from files, mels made on one core", rate, "crops/s"))
+                for name, augmentation in _AUGMENTATIONS.items():
+                    rate = _crops_per_s(store, False, options.repeats, augmentation=augmentation)
+                    figures.append(figure(f"crops from files, {name}", rate, "crops/s"))
             target = None if store_mel else SIZE_TARGET_MB
             size = _mb_per_minute(store)
             kept = "with mels" if store_mel else "without mels"
@@ -83,12 +100,17 @@ def _store(source: DemoSource, folder: Path, store_mel: bool) -> FeatureStore:
 
 
 def _crops_per_s(
-    store: FeatureStore, in_ram: bool, repeats: int, mel: MelSpectrogram | None = None
+    store: FeatureStore,
+    in_ram: bool,
+    repeats: int,
+    mel: MelSpectrogram | None = None,
+    augmentation: Augmentation | None = None,
 ) -> float:
     slices = store.split("train")
-    reader = CropReader(store, slices, AudioSpec(), in_ram=in_ram)
+    reader = CropReader(store, slices, AudioSpec(), in_ram, augmentation)
     draw = CropDraw(slices, CROP_FRAMES, seed=0)
-    crops = CropDataset(reader, draw, BATCH_SIZE * BATCHES)
+    changes = AugmentationDraw(augmentation, seed=0) if augmentation else None
+    crops = CropDataset(reader, draw, BATCH_SIZE * BATCHES, changes)
 
     def read() -> None:
         for batch in range(BATCHES):
