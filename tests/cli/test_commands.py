@@ -101,8 +101,8 @@ def test_what_cannot_be_composed_is_named(
         (["trainer=cpu", "dataset.path="], ["dataset.path is not set", "dataset=demo"]),
         (["trainer=cpu", "dataset.path=null"], ["dataset.path is not set", "dataset=demo"]),
         (
-            ["trainer=cpu", "dataset=demo", "content=hubert_soft"],
-            ["content=hubert_soft", "content=whisper", "content=mfcc"],
+            ["trainer=cpu", "dataset=demo", "content=hubert_soft", "content.offline=true"],
+            ["hubert-soft-0d54a1f4.pt", "content=whisper", "content=mfcc"],
         ),
         ([*DEMO, "dataset.singers=two"], ["dataset.singers=two", "integer"]),
         ([*DEMO, "optim.lr=fast"], ["optim.lr=fast", "number"]),

@@ -18,7 +18,6 @@ from svc.config.instantiate import build
 from svc.config.paths import conf_dir
 from svc.config.resolvers import register_resolvers
 from svc.config.schema import register_schemas
-from svc.errors import UserErrors
 from svc.models.conditioner import Conditioning
 from svc.models.hifisinger import HifiSinger
 from svc.training.hifisinger import HifiSingerModule
@@ -29,9 +28,6 @@ NEEDED = ("dataset.path=voices", "content=mfcc", "paths.run_dir=run", "paths.sto
 
 NOT_OPTIONS = {"hydra", "local", "task"}
 """Folders of conf/ that are not groups of parts for training."""
-
-UNAVAILABLE = {("content", "hubert_soft")}
-"""Options that only say what to use instead."""
 
 GENERATOR_PARAMETERS = {"hifisinger": (13.5e6, 16.5e6), "hifisinger_tiny": (0.3e6, 1.5e6)}
 
@@ -76,12 +72,7 @@ def test_there_are_groups_and_options() -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_passes_the_checks_of_training(group: str, option: str) -> None:
     plain = composed("train", f"{group}={option}")
-    if (group, option) in UNAVAILABLE:
-        with pytest.raises(UserErrors, match=f"{group}={option} is not available") as caught:
-            check_config(plain, RUN_TIME_ARGUMENTS)
-        assert len(caught.value.faults) == 1
-    else:
-        check_config(plain, RUN_TIME_ARGUMENTS)
+    check_config(plain, RUN_TIME_ARGUMENTS)
 
 
 @pytest.mark.parametrize("changes", [[], ["audio=openvpi", "content=whisper", "dataset=demo"]])

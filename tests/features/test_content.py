@@ -14,7 +14,6 @@ from svc.audio.io import read_audio
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder
 from svc.features.content.mfcc import MfccContent
-from svc.features.content.unavailable import unavailable
 from svc.features.content.whisper import WhisperContent
 
 
@@ -249,8 +248,3 @@ class TestWhisper:
     def test_windows_out_of_range_are_refused(self, window_s: float) -> None:
         with pytest.raises(UserError, match="window_s"):
             WhisperContent("tiny.en", window_s=window_s)
-
-
-def test_an_encoder_of_a_later_version_says_what_to_use() -> None:
-    with pytest.raises(UserError, match=r"content=hubert_soft.*content=whisper.*content=mfcc"):
-        unavailable(name="hubert_soft")

@@ -1,6 +1,7 @@
 """What a content encoder must offer."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -33,6 +34,10 @@ class ContentEncoder(ABC):
 
         T may be anything from 0; N is at least 1 where T is at least one mel hop.
         """
+
+    def encode_batch(self, audios: Sequence[Tensor], sample_rate_hz: int) -> list[Tensor]:
+        """As `encode` for each of several pieces; an encoder may take them through together."""
+        return [self.encode(audio, sample_rate_hz) for audio in audios]
 
     def identity(self) -> dict[str, str]:
         """Facts beyond the settings that change the features, such as a hash of the weights."""

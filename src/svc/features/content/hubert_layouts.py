@@ -1,0 +1,385 @@
+"""The published layouts of HuBERT weights, and the one form that svc runs.
+
+HuBERT base (Hsu et al. 2021) is one network under three sets of names:
+
+- `bshall`: hubert-soft-0d54a1f4.pt of bshall/hubert; queries, keys and values are one matrix.
+- `fairseq`: checkpoints that fairseq trained, such as ContentVec's checkpoint_best_legacy_500.pt.
+- `transformers`: HubertModel, with or without a task's prefix `hubert.`.
+
+Here the names are those of fairseq2's modules, below `frontend.` and `encoder.`, and `projection.`
+for the final projection. The positional convolution's weight norm, of which torch has an old and a
+new spelling, is folded.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from svc.errors import UserError, UserErrors
+
+_HEAD_CHANNELS = 64
+"""Width of an attention head in every published HuBERT; no file tells their number."""
+
+_MAX_FAULTS = 12
+"""Names of tensors shown before the rest is only counted."""
+
+_CONVOLUTIONS = tuple(
+    (f"frontend.feature_extractor.layers.{i}.conv.weight", i) for i in range(7)
+)  # (ours, place)
+
+CONVOLUTION_KERNELS = (10, 3, 3, 3, 3, 2, 2)
+CONVOLUTION_STRIDES = (5, 2, 2, 2, 2, 2, 2)
+"""Of the waveform's encoder, as in every HuBERT: 400 samples every 320 make a frame."""
+
+
+@dataclass(frozen=True)
+class HubertShape:
+    """The sizes of one HuBERT."""
+
+    convolution_channels: int
+    """Width of the convolutions over the waveform; 512."""
+    channels: int
+    """Width of the transformer; 768."""
+    inner_channels: int
+    """Width inside its feed-forward layers; 3072."""
+    layers: int
+    """Transformer layers, as many as are used."""
+    position_kernel: int
+    """Frames that the positional convolution sees; 128."""
+    position_groups: int
+    """Its groups; 16."""
+    projected_channels: int | None
+    """Width of the final projection, or None where it is not used."""
+
+    @property
+    def heads(self) -> int:
+        return self.channels // _HEAD_CHANNELS
+
+
+@dataclass(frozen=True)
+class HubertWeights:
+    """Weights in svc's form."""
+
+    layout: str
+    """Name of the layout that they came in."""
+    shape: HubertShape
+    tensors: dict[str, Tensor]
+    """float32, by the names of fairseq2's modules."""
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """What a published layout calls the tensors; {} stands for a number."""
+
+    name: str
+    convolution: str
+    group_norm: str
+    feature_norm: str
+    feature_projection: str
+    position: str
+    norm: str
+    layer: str
+    """Prefix of a transformer layer."""
+    attention: dict[str, str]
+    """Ours to theirs, below a layer; without `.weight` and `.bias`."""
+    rest_of_layer: dict[str, str]
+    projection: str
+    unused: tuple[str, ...]
+    """Beginnings of names that are of use in training only."""
+    fused_attention: str | None = None
+    """Name of one matrix [3C, C] in the place of queries, keys and values, below a layer."""
+
+
+_BSHALL = _Layout(
+    name="bshall",
+    convolution="feature_extractor.conv{}.weight",
+    group_norm="feature_extractor.norm0",
+    feature_norm="feature_projection.norm",
+    feature_projection="feature_projection.projection",
+    position="positional_embedding.conv",
+    norm="norm",
+    layer="encoder.layers.{}.",
+    attention={"self_attn.output_proj": "self_attn.out_proj"},
+    fused_attention="self_attn.in_proj_",
+    rest_of_layer={
+        "self_attn_layer_norm": "norm1",
+        "ffn.inner_proj": "linear1",
+        "ffn.output_proj": "linear2",
+        "ffn_layer_norm": "norm2",
+    },
+    projection="proj",
+    unused=("masked_spec_embed", "label_embedding."),
+)
+
+_FAIRSEQ = _Layout(
+    name="fairseq",
+    convolution="feature_extractor.conv_layers.{}.0.weight",
+    group_norm="feature_extractor.conv_layers.0.2",
+    feature_norm="layer_norm",
+    feature_projection="post_extract_proj",
+    position="encoder.pos_conv.0",
+    norm="encoder.layer_norm",
+    layer="encoder.layers.{}.",
+    attention={
+        "self_attn.q_proj": "self_attn.q_proj",
+        "self_attn.k_proj": "self_attn.k_proj",
+        "self_attn.v_proj": "self_attn.v_proj",
+        "self_attn.output_proj": "self_attn.out_proj",
+    },
+    rest_of_layer={
+        "self_attn_layer_norm": "self_attn_layer_norm",
+        "ffn.inner_proj": "fc1",
+        "ffn.output_proj": "fc2",
+        "ffn_layer_norm": "final_layer_norm",
+    },
+    projection="final_proj",
+    unused=("mask_emb", "label_embs_concat", "target_glu."),
+)
+
+_TRANSFORMERS = _Layout(
+    name="transformers",
+    convolution="feature_extractor.conv_layers.{}.conv.weight",
+    group_norm="feature_extractor.conv_layers.0.layer_norm",
+    feature_norm="feature_projection.layer_norm",
+    feature_projection="feature_projection.projection",
+    position="encoder.pos_conv_embed.conv",
+    norm="encoder.layer_norm",
+    layer="encoder.layers.{}.",
+    attention={
+        "self_attn.q_proj": "attention.q_proj",
+        "self_attn.k_proj": "attention.k_proj",
+        "self_attn.v_proj": "attention.v_proj",
+        "self_attn.output_proj": "attention.out_proj",
+    },
+    rest_of_layer={
+        "self_attn_layer_norm": "layer_norm",
+        "ffn.inner_proj": "feed_forward.intermediate_dense",
+        "ffn.output_proj": "feed_forward.output_dense",
+        "ffn_layer_norm": "final_layer_norm",
+    },
+    projection="final_proj",
+    unused=("masked_spec_embed", "lm_head.", "projector.", "classifier."),
+)
+
+_LAYOUTS = (_BSHALL, _FAIRSEQ, _TRANSFORMERS)
+_PREFIXES = ("module.", "hubert.")
+_WEIGHT_NORM_NAMES = (
+    ("weight_g", "weight_v"),
+    ("parametrizations.weight.original0", "parametrizations.weight.original1"),
+)
+
+
+def convert_hubert(
+    published: dict[str, Tensor], layer: int, projection: bool, file: Path
+) -> HubertWeights:
+    """Weights of any of the published layouts, in svc's form.
+
+    Args:
+        published: a state dict, as `read_state_dict` gives it.
+        layer: the last transformer layer that is used, counted from 1; later ones are left out.
+        projection: whether the final projection is used.
+        file: where the weights came from, for messages.
+
+    Raises:
+        UserError: they are in none of the layouts, or have too few layers.
+        UserErrors: tensors are missing, left over or of a wrong shape; each is named.
+    """
+    found = _without_prefixes(published)
+    layout = next((x for x in _LAYOUTS if x.convolution.format(0) in found), None)
+    if layout is None:
+        raise UserError(
+            f"{file} is in none of the known layouts of HuBERT: expected a tensor "
+            f"{' or '.join(x.convolution.format(0) for x in _LAYOUTS)}, found "
+            f"{', '.join(sorted(found)[:6])}, ... ({len(found)} in all)."
+        )
+    layers = 0
+    while any(name.startswith(layout.layer.format(layers)) for name in found):
+        layers += 1
+    if not 1 <= layer <= layers:
+        raise UserError(f"content.layer={layer} is not in {file}, which has layers 1 to {layers}.")
+    names = dict(_names(layout, layers))
+    split = _split_attention(found, layout, layers)
+    position, spelling_names = _folded_position(split, layout)
+    shape = _shape(split, layout, layer, projection, position, file)
+    tensors = {ours: split[theirs] for ours, theirs in names.items() if theirs in split}
+    tensors["frontend.pos_encoder.conv.weight"] = position
+    known = set(names.values()) | spelling_names
+    _check(tensors, shape, names, layout, set(split) - known, file)
+    wanted = dict(_expected(shape))
+    return HubertWeights(
+        layout=layout.name,
+        shape=shape,
+        tensors={name: tensors[name].float().contiguous() for name in wanted},
+    )
+
+
+def _without_prefixes(published: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Names without `module.` (training on several GPUs) and `hubert.` (a task's model)."""
+    found = {}
+    for name, tensor in published.items():
+        for prefix in _PREFIXES:
+            name = name.removeprefix(prefix)
+        found[name] = tensor
+    return found
+
+
+def _names(layout: _Layout, layers: int) -> Iterator[tuple[str, str]]:
+    """Our name and the layout's, of every tensor but the weight-normed one."""
+    for ours, place in _CONVOLUTIONS:
+        yield ours, layout.convolution.format(place)
+    modules = {
+        "frontend.feature_extractor.layers.0.group_norm": layout.group_norm,
+        "frontend.post_extract_layer_norm": layout.feature_norm,
+        "frontend.model_dim_proj": layout.feature_projection,
+        "frontend.layer_norm": layout.norm,
+        "projection": layout.projection,
+    }
+    parts = layout.attention | layout.rest_of_layer
+    if layout.fused_attention:
+        parts = {f"self_attn.{x}_proj": f"self_attn.{x}_proj" for x in "qkv"} | parts
+    for i in range(layers):
+        for ours, theirs in parts.items():
+            modules[f"encoder.layers.{i}.{ours}"] = layout.layer.format(i) + theirs
+    yield "frontend.pos_encoder.conv.bias", f"{layout.position}.bias"
+    for ours, theirs in modules.items():
+        for kind in ("weight", "bias"):
+            yield f"{ours}.{kind}", f"{theirs}.{kind}"
+
+
+def _split_attention(found: dict[str, Tensor], layout: _Layout, layers: int) -> dict[str, Tensor]:
+    """Queries, keys and values apart, where the layout has them in one."""
+    split = dict(found)
+    if layout.fused_attention is None:
+        return split
+    for i in range(layers):
+        for kind in ("weight", "bias"):
+            fused = split.pop(layout.layer.format(i) + layout.fused_attention + kind, None)
+            if fused is not None:
+                for letter, part in zip("qkv", fused.tensor_split(3), strict=True):
+                    split[layout.layer.format(i) + f"self_attn.{letter}_proj.{kind}"] = part
+    return split
+
+
+def _folded_position(found: dict[str, Tensor], layout: _Layout) -> tuple[Tensor, set[str]]:
+    """The positional convolution's weight [C, C / groups, kernel], and the names it came from.
+
+    Its norm is per tap, over both widths (`weight_norm` with dim 2).
+    """
+    plain = f"{layout.position}.weight"
+    if plain in found:  # some converters fold it
+        return found[plain].float(), {plain}
+    for magnitude, direction in _WEIGHT_NORM_NAMES:
+        names = [f"{layout.position}.{magnitude}", f"{layout.position}.{direction}"]
+        if all(name in found for name in names):
+            g, v = (found[name].float() for name in names)
+            if v.dim() == 3 and g.shape == (1, 1, v.shape[2]):
+                return torch._weight_norm(v, g, 2), set(names)
+    return torch.empty(0), set()
+
+
+def _shape(
+    found: dict[str, Tensor],
+    layout: _Layout,
+    layer: int,
+    projection: bool,
+    position: Tensor,
+    file: Path,
+) -> HubertShape:
+    """The sizes, as the tensors tell them."""
+    first = layout.layer.format(0)
+    telling = {
+        "features": f"{layout.feature_projection}.weight",
+        "inner": f"{first}{layout.rest_of_layer['ffn.inner_proj']}.weight",
+    }
+    if projection:
+        telling["projection"] = f"{layout.projection}.weight"
+    missing = [name for name in telling.values() if name not in found or found[name].dim() != 2]
+    if not position.numel():
+        missing.append(f"{layout.position}.weight_g and .weight_v (or the newer spelling)")
+    if missing:
+        raise UserError(
+            f"{file} ({layout.name} layout) does not hold {', '.join(missing)} as expected; found "
+            f"{len(found)} tensors, among them {', '.join(sorted(found)[:6])}."
+        )
+    channels, convolution_channels = found[telling["features"]].shape
+    return HubertShape(
+        convolution_channels=convolution_channels,
+        channels=channels,
+        inner_channels=found[telling["inner"]].shape[0],
+        layers=layer,
+        position_kernel=position.shape[2],
+        position_groups=max(1, channels // position.shape[1]),
+        projected_channels=found[telling["projection"]].shape[0] if projection else None,
+    )
+
+
+def _expected(shape: HubertShape) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Name and shape of every tensor that is used."""
+    convolution, channels, inner = (
+        shape.convolution_channels,
+        shape.channels,
+        shape.inner_channels,
+    )
+    for (name, place), kernel in zip(_CONVOLUTIONS, CONVOLUTION_KERNELS, strict=True):
+        yield name, (convolution, convolution if place else 1, kernel)
+    yield (
+        "frontend.pos_encoder.conv.weight",
+        (channels, channels // shape.position_groups, shape.position_kernel),
+    )
+    yield "frontend.pos_encoder.conv.bias", (channels,)
+    norms = {
+        "frontend.feature_extractor.layers.0.group_norm": convolution,
+        "frontend.post_extract_layer_norm": convolution,
+        "frontend.layer_norm": channels,
+    }
+    linears = {"frontend.model_dim_proj": (channels, convolution)}
+    for i in range(shape.layers):
+        layer = f"encoder.layers.{i}."
+        for name in ("self_attn_layer_norm", "ffn_layer_norm"):
+            norms[layer + name] = channels
+        for letter in ("q", "k", "v", "output"):
+            linears[f"{layer}self_attn.{letter}_proj"] = (channels, channels)
+        linears[f"{layer}ffn.inner_proj"] = (inner, channels)
+        linears[f"{layer}ffn.output_proj"] = (channels, inner)
+    if shape.projected_channels is not None:
+        linears["projection"] = (shape.projected_channels, channels)
+    for name, width in norms.items():
+        yield f"{name}.weight", (width,)
+        yield f"{name}.bias", (width,)
+    for name, size in linears.items():
+        yield f"{name}.weight", size
+        yield f"{name}.bias", size[:1]
+
+
+def _check(
+    tensors: dict[str, Tensor],
+    shape: HubertShape,
+    names: dict[str, str],
+    layout: _Layout,
+    left_over: set[str],
+    file: Path,
+) -> None:
+    """Every tensor that is used is there in its shape, and none is left that nobody knows."""
+    faults = []
+    for name, size in _expected(shape):
+        shown = names.get(name, f"{layout.position}.weight")
+        if name not in tensors:
+            faults.append(f"{shown} is missing; expected {list(size)}")
+        elif tensors[name].shape != size:
+            faults.append(f"{shown} is {list(tensors[name].shape)}; expected {list(size)}")
+    faults += [
+        f"{name} is not part of this network"
+        for name in sorted(left_over)
+        if not name.startswith(layout.unused)
+    ]
+    if shape.channels % _HEAD_CHANNELS:
+        faults.append(f"width {shape.channels} is no multiple of {_HEAD_CHANNELS}")
+    if faults:
+        more = len(faults) - _MAX_FAULTS
+        raise UserErrors(
+            f"{file} does not hold the weights of HuBERT base in the {layout.name} layout:",
+            faults[:_MAX_FAULTS] + ([f"and {more} more"] if more > 0 else []),
+        )
