@@ -48,7 +48,7 @@ class FcpePitch(PitchTracker):
         self,
         f0_min_hz: float = 40.0,
         f0_max_hz: float = 1600.0,
-        threshold: float = 0.05,
+        threshold: float = 0.1,
         device: Literal["cpu", "cuda"] | str = "cpu",
     ) -> None:
         self._weights = _weights_file()

@@ -4,6 +4,7 @@ import numpy as np
 import parselmouth
 import soxr
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter1d
 from torch import Tensor
 
 from svc.errors import UserError
@@ -15,8 +16,21 @@ class ParselmouthPitch(PitchTracker):
     """F0 by Praat's autocorrelation method, a frame of it on every frame of the mel.
 
     Boersma, "Accurate short-term analysis of the fundamental frequency and the harmonics-to-noise
-    ratio of a sampled sound" (1993). The costs below are Praat's, under its names, and so are the
-    defaults but for `voicing_threshold`.
+    ratio of a sampled sound" (1993). The costs below are Praat's, under its names.
+
+    Praat's default costs halve F0 on creaky voices, two of whose periods are often more alike than
+    neighbours are. So, as in the "filtered autocorrelation" of Praat 6.4, a Gaussian low-pass first
+    takes away what is least periodic, and `octave_cost`, which speaks against low candidates, is
+    larger (0.06 for 0.01); as it weakens all of them, `voicing_threshold` is lower. Measured
+    against Praat's costs at a voicing threshold of 0.6 and without the low-pass:
+
+    - 40 s of speech, some of it creaky, judged by CREPE (full): F0 over half an octave too low in
+      6 % of the voiced frames of the creakier speaker in place of 11 %, and 90 % of those frames
+      found in place of 83 %; of a clear speaker 95 % in place of 82 %, octaves right in both;
+    - 2 minutes of synthetic singers from 60 to 1200 Hz, whose truth is exact: too low by an octave
+      in 0.1 % in place of 0.3 % (creak: 1.0 for 3.4 %), voiced frames found 99.0 for 97.5 %, false
+      ones 3.8 for 4.8 %; in a reverberant room 0.4 for 1.5 % too low but 1.0 for 0.1 % too high; in
+      noise at 10 dB 0.2 for 0.7 % too low, within 50 cents 96.6 for 97.9 % of what is found.
 
     The analysis runs at 16 kHz. Praat's window is three periods of `f0_min_hz` (75 ms at 40 Hz), so
     that the transforms at 44.1 kHz cost more than everything else together; on recordings of speech
@@ -31,10 +45,11 @@ class ParselmouthPitch(PitchTracker):
         voicing_threshold: strength of periodicity (0 to 1) from which a frame is voiced.
         silence_threshold: frames whose peak is below this share of the whole recording's peak are
             likely unvoiced.
-        octave_cost: preference for the higher of two equally good candidates, per octave.
+        octave_cost: taken off a candidate's strength, per octave below `f0_max_hz`.
         octave_jump_cost: cost of a jump, per octave (at a time step of 10 ms).
         voiced_unvoiced_cost: cost of each change between voiced and unvoiced (likewise).
         analysis_rate_hz: audio of a higher rate is resampled to this one.
+        lowpass_hz: where the low-pass has taken 30 dB off; null for none.
 
     Raises:
         UserError: a value is out of range.
@@ -44,21 +59,25 @@ class ParselmouthPitch(PitchTracker):
         self,
         f0_min_hz: float = 40.0,
         f0_max_hz: float = 1600.0,
-        voicing_threshold: float = 0.6,
+        voicing_threshold: float = 0.45,
         silence_threshold: float = 0.03,
-        octave_cost: float = 0.01,
+        octave_cost: float = 0.06,
         octave_jump_cost: float = 0.35,
         voiced_unvoiced_cost: float = 0.14,
         analysis_rate_hz: int = 16_000,
+        lowpass_hz: float | None = 1500.0,
     ) -> None:
         check_range(f0_min_hz, f0_max_hz, analysis_rate_hz / 2)
         if not 0 < voicing_threshold <= 1:
             raise UserError(
                 f"pitch.voicing_threshold={voicing_threshold} must lie above 0 and at most at 1."
             )
+        if lowpass_hz is not None and not lowpass_hz > 0:
+            raise UserError(f"pitch.lowpass_hz={lowpass_hz:g} must be above 0, or null for none.")
         self.f0_min_hz = f0_min_hz
         self.f0_max_hz = f0_max_hz
         self.analysis_rate_hz = analysis_rate_hz
+        self.lowpass_hz = lowpass_hz
         self._costs = {
             "voicing_threshold": voicing_threshold,
             "silence_threshold": silence_threshold,
@@ -94,7 +113,11 @@ class ParselmouthPitch(PitchTracker):
         # is centred at (i + 1/2) * step_s, to within half a sample.
         pad_samples = round((1.5 / self.f0_min_hz - step_s / 4) * rate_hz)
         pad_right = round(frames * step_s * rate_hz) - samples.shape[0] + pad_samples
-        sound = parselmouth.Sound(np.pad(samples, (pad_samples, pad_right)), rate_hz)
+        samples = np.pad(samples, (pad_samples, pad_right))
+        if self.lowpass_hz is not None:
+            deviation_s = np.sqrt(np.log(10) * 30 / 10) / (2 * np.pi * self.lowpass_hz)
+            samples = gaussian_filter1d(samples, deviation_s * rate_hz, mode="constant")
+        sound = parselmouth.Sound(samples, rate_hz)
         pitch = sound.to_pitch_ac(
             time_step=step_s,
             pitch_floor=self.f0_min_hz,
