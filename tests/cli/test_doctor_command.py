@@ -33,18 +33,12 @@ def test_a_verdict_and_what_to_do_are_printed(terminal: Terminal) -> None:
 
 
 def test_without_a_path_the_machine_is_examined(terminal: Terminal) -> None:
-    said = terminal("svc-doctor")
-    assert f"trainer={choose_trainer()}" in said.out
-    assert "Weights in checkpoints" in said.out
-    assert list(terminal.folder.iterdir()) == []
-
-
-def test_the_machine_as_json(terminal: Terminal) -> None:
     found = json.loads(terminal("svc-doctor", "--json").out)
     assert found["recommendation"]["trainer"] == choose_trainer()
     assert found["recommendation"]["batch_size"] >= 1
     assert choose_trainer() in found["recommendation"]["working"]
     assert found["machine"]["devices"][0]["name"] == "cpu"
+    assert list(terminal.folder.iterdir()) == []
 
 
 def test_folders_that_cannot_be_examined_are_refused(terminal: Terminal) -> None:

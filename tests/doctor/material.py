@@ -34,7 +34,7 @@ def noise(samples: int, level_db: float, seed: int = 0) -> Samples:
 
 
 def in_a_room(audio: Samples, rt60_s: float) -> Samples:
-    """With an echo 6 dB below the direct sound that decays by 60 dB in `rt60_s`; the tail is kept."""
+    """With an echo, 6 dB below the direct sound, that decays by 60 dB in `rt60_s`."""
     times_s = np.arange(round(1.2 * rt60_s * RATE_HZ)) / RATE_HZ
     tail = np.random.default_rng(1).standard_normal(len(times_s)) * 10 ** (-3 * times_s / rt60_s)
     tail *= 0.5 / np.sqrt(np.sum(tail**2))

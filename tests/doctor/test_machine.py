@@ -1,11 +1,12 @@
 """What is said about a machine."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from svc.doctor.machine import Device, fitting_batch_size, inspect_machine, recommend
+from svc.doctor.report import machine_lines
 
 CPU = Device("cpu", "a processor", 16.0, ("fp32",))
 
@@ -23,12 +24,19 @@ def test_this_machine_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert {item.name for item in machine.weights if item.present} == {"rmvpe"}
 
 
-def test_without_a_gpu_training_elsewhere_is_advised(tmp_path: Path) -> None:
+def test_without_a_gpu_training_elsewhere_is_advised(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SVC_CHECKPOINT_DIR", str(tmp_path))
     machine = replace(
         inspect_machine(tmp_path), devices=(CPU,), free_memory_gib=2.0, free_disk_gib=3.0
     )
     advice = recommend(machine, "cpu", 4, "32-true", ["cpu"])
     assert (advice.trainer, advice.batch_size) == ("cpu", 4)
+    lines = machine_lines(asdict(machine), asdict(advice))
+    assert "Train with: trainer=cpu data.batch_size=4 (32-true)" in lines
+    assert "  cpu: a processor, 16.0 GiB, computes fp32" in lines
+    assert any("svc-download rmvpe" in line for line in lines)
     gpu, memory, disk = advice.remarks
     assert "train elsewhere" in gpu
     assert "2.0 GiB of memory" in memory

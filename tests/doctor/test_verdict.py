@@ -9,10 +9,11 @@ import pytest
 from doctor.material import examined, sung
 from svc.data.report import SkippedFile
 from svc.data.sources import Recording
+from svc.doctor.advice import TITLES
 from svc.doctor.duplicates import Duplicate
 from svc.doctor.measures import Bandwidth, F0Range
 from svc.doctor.recordings import Examination, Examined
-from svc.doctor.verdict import FILE_RULES, TITLES, Finding, diagnose
+from svc.doctor.verdict import FILE_RULES, Finding, diagnose
 
 
 @pytest.fixture(scope="module")

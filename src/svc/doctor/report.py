@@ -9,10 +9,11 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from svc.audio.io import read_audio, write_audio
+from svc.doctor.advice import TITLES
 from svc.doctor.frames import SPEC
 from svc.doctor.plots import plot_f0_histograms, plot_recordings
 from svc.doctor.recordings import Examined
-from svc.doctor.verdict import TITLES, Diagnosis, Finding, SpeakerSummary
+from svc.doctor.verdict import Diagnosis, Finding, SpeakerSummary
 from svc.evaluation.report import Clip, MetricRow, Report, Section, write_report
 
 EXCERPT_S = 4.0

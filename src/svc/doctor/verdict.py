@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from svc.doctor.advice import TITLES
 from svc.doctor.measures import LOWEST_HISTOGRAM_MIDI, reverberation_s, total_histogram
 from svc.doctor.recordings import Examination, Examined
 
@@ -80,81 +81,6 @@ class Diagnosis:
     examination: Examination
 
 
-TITLES: dict[str, tuple[str, str]] = {
-    "unusable": ("Cannot be read", "Export these files again, or delete them; they are left out."),
-    "too short": (
-        "Too short",
-        "Preparation leaves these files out. Join them with others of the same speaker if they "
-        "matter.",
-    ),
-    "duplicate": (
-        "The same recording twice",
-        "Delete one of each pair: a recording that is both learned from and held out makes the "
-        "validation look better than the model is.",
-    ),
-    "clipped": (
-        "Clipped",
-        "The recording was too loud and its peaks are cut off, which is heard as crackling and is "
-        "learned. Record again with less gain (peaks around -6 dBFS), or use a declipper.",
-    ),
-    "low rate": (
-        "Recorded at a low sample rate",
-        "There is nothing in the highs to learn: the voice will sound dull. Look for the original "
-        "recording, at 44.1 or 48 kHz.",
-    ),
-    "upsampled": (
-        "Less than the file promises: upsampled or compressed",
-        "The highs are missing, as after a low sample rate, a telephone or a strong MP3. Saving "
-        "it at a higher rate does not bring them back; look for the original recording.",
-    ),
-    "quiet": (
-        "Very quiet",
-        "Raise the level in an editor (peaks around -6 dBFS), and record closer or with more gain "
-        "next time: noise is raised along with it.",
-    ),
-    "noisy": (
-        "Noisy",
-        "Noise is learned as part of the voice. Use a denoiser gently, or record in a quieter "
-        "place, closer to the microphone.",
-    ),
-    "reverberant": (
-        "Echo or reverberation",
-        "The room is learned as part of the voice, and pitch is blurred by earlier notes. Use the "
-        "dry vocal track, a dereverberation tool, or record in a room with soft furniture.",
-    ),
-    "room": (
-        "Recorded in an echoing room",
-        "All recordings of the speaker taken together have echo: it is learned as part of the "
-        "voice. Record in a room with soft furniture, or use a dereverberation tool.",
-    ),
-    "several voices": (
-        "Music or a second voice suspected",
-        "Only one voice may be heard. Separate the vocals (with a source separation tool) and "
-        "leave out duets, choirs and doubled takes. Listen first: a strong echo looks alike.",
-    ),
-    "silence": (
-        "Mostly silence",
-        "Nothing needs to be done: long silences are cut out. It is less material than it seems.",
-    ),
-    "doubtful pitch": (
-        "Pitch trackers disagree",
-        "Wrong pitch is the first cause of a hoarse conversion. Listen whether the voice is creaky "
-        "or whispered, or masked by something, and leave out what even you cannot sing after.",
-    ),
-    "little material": (
-        "Little material",
-        "Ten minutes suffice for fine-tuning; 30 to 60 minutes of varied singing make a good "
-        "voice.",
-    ),
-    "narrow range": (
-        "Few different pitches",
-        "The voice will only be convincing within the range that it was heard in. Add high and low "
-        "passages.",
-    ),
-}
-"""Kind of finding -> heading and advice."""
-
-
 def diagnose(examination: Examination) -> Diagnosis:
     """Judge a dataset by its measures."""
     findings = [finding for file in examination.files for finding in _file_findings(file)]
@@ -185,7 +111,7 @@ def suspects_several_voices(file: Examined) -> bool:
     share = file.several_voices
     if share is None:
         return False
-    return share > 0.09 or (share > 0.045 and (file.disagreement or 0.0) > 0.2)
+    return share > 0.09 or (share > 0.045 and (file.disagreement or 0.0) > 0.25)
 
 
 def _clipped(file: Examined) -> tuple[Weight, str] | None:
@@ -295,6 +221,7 @@ def _summary(speaker: str, files: Sequence[Examined]) -> SpeakerSummary:
     silence = np.array([file.silence_share for file in files])
     noise = [file.noise_floor_db for file in files if file.noise_floor_db is not None]
     disagreement = [file.disagreement for file in files if file.disagreement is not None]
+    decays_s = [time_s for file in files for time_s in file.decays_s]
     histogram = total_histogram(file.f0.histogram for file in files)
     low_hz, high_hz = f0_span_hz(histogram)
     return SpeakerSummary(
@@ -304,9 +231,7 @@ def _summary(speaker: str, files: Sequence[Examined]) -> SpeakerSummary:
         singing_minutes=round(float(seconds @ (1 - silence)) / 60, 2),
         level_db=round(float(np.median([file.level_db for file in files])), 1),
         noise_floor_db=round(float(np.median(noise)), 1) if noise else None,
-        reverberation_s=reverberation_s(
-            [t for file in files for t in file.decays_s], _SPEAKER_DECAYS
-        ),
+        reverberation_s=reverberation_s(decays_s, _SPEAKER_DECAYS),
         bandwidth_hz=float(np.median([file.bandwidth.bandwidth_hz for file in files])),
         silence_share=round(float(np.average(silence, weights=seconds)), 4),
         f0_low_hz=low_hz,
