@@ -90,6 +90,14 @@ def test_is_the_model_that_was_saved(  # type: ignore[no-untyped-def]
     )
 
 
+def test_extracts_as_in_training_when_defaults_have_changed(write_checkpoint) -> None:  # type: ignore[no-untyped-def]
+    pitch = {"octave_jump_cost": 0.77, "f0_min_hz": 60.0, "weights_sha256": "0"}
+    recorded = {"pitch": pitch, "energy": {"window_hops": 8}}
+    extractors = Converter.from_checkpoint(write_checkpoint(features=recorded)).extractors
+    assert extractors.pitch._costs["octave_jump_cost"] == 0.77  # type: ignore[attr-defined]
+    assert extractors.energy.window_hops == 8  # type: ignore[attr-defined]
+
+
 def test_refuses_foreign_code(write_checkpoint) -> None:  # type: ignore[no-untyped-def]
     config = copy.deepcopy(CONFIG)
     config["content"] = {"_target_": "os.system", "command": "true"}

@@ -1,5 +1,6 @@
 """The extractors that a model was trained with, rebuilt on this machine."""
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 import torch
 
 from svc.checkpoints.training_checkpoint import CheckpointFacts
-from svc.config.instantiate import build
+from svc.config.instantiate import build, locate, require_own_target
 from svc.errors import UserError
 from svc.inference.analysis import Extractors
 
@@ -29,7 +30,9 @@ def build_extractors(
         UserError: weights are missing, or are not those that the training used.
     """
     nodes = {
-        name: _on_this_machine(facts.config[name], device)
+        name: _on_this_machine(
+            _as_extracted(name, facts.config[name], facts.features.get(name)), device
+        )
         for name in ("content", "pitch", "energy")
     }
     nodes["content"] = _with_model(nodes["content"], content_model)
@@ -56,6 +59,21 @@ def build_extractors(
         "Install the version of it that was used in training.",
     )
     return Extractors(content, pitch, build(nodes["energy"], trusted=False))
+
+
+def _as_extracted(
+    group: str, node: Mapping[str, Any], recorded: Mapping[str, Any] | None
+) -> dict[str, Any]:
+    """A node with the arguments that the training data was extracted with, those at their default
+    too: defaults get better, and a model must not notice."""
+    require_own_target(str(node["_target_"]), group)
+    taken = inspect.signature(locate(str(node["_target_"]))).parameters
+    arguments = {
+        name: value
+        for name, value in (recorded or {}).items()
+        if name in taken and isinstance(value, str | int | float | bool | None)
+    }
+    return {**node, **arguments}
 
 
 def _with_model(node: dict[str, Any], content_model: str | None) -> dict[str, Any]:
