@@ -10,7 +10,10 @@ import torch
 
 from command_line import Terminal
 
-COMMANDS = ("svc-preprocess", "svc-train", "svc-infer", "svc-download", "svc-eval")
+COMMANDS = (
+    *("svc-preprocess", "svc-train", "svc-infer", "svc-download", "svc-eval"),
+    "svc-doctor",
+)
 DEMO = ("experiment=demo", "trainer=cpu")
 TINY_DEMO = (
     *DEMO,
