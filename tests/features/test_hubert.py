@@ -113,6 +113,7 @@ class TestLayouts:
         content = encoder_of(saved(state, "fairseq", tmp_path)).encode(low(1.0), 16_000)
         assert relative(content, reference.encode(low(1.0), LAYERS, True, 40)) < 0.01
 
+    @pytest.mark.slow
     def test_names_and_shapes_are_those_published(self, shared: Path) -> None:
         """So that what is proved above holds for the published files."""
         full = Reference(layers=12, channels=768, width=512, projected=256)

@@ -19,44 +19,15 @@ import torch
 from torch import Tensor
 
 from svc.errors import UserError, UserErrors
-
-_HEAD_CHANNELS = 64
-"""Width of an attention head in every published HuBERT; no file tells their number."""
+from svc.features.content.hubert_shape import (
+    CONVOLUTIONS,
+    HEAD_CHANNELS,
+    HubertShape,
+    expected_tensors,
+)
 
 _MAX_FAULTS = 12
 """Names of tensors shown before the rest is only counted."""
-
-_CONVOLUTIONS = tuple(
-    (f"frontend.feature_extractor.layers.{i}.conv.weight", i) for i in range(7)
-)  # (ours, place)
-
-CONVOLUTION_KERNELS = (10, 3, 3, 3, 3, 2, 2)
-CONVOLUTION_STRIDES = (5, 2, 2, 2, 2, 2, 2)
-"""Of the waveform's encoder, as in every HuBERT: 400 samples every 320 make a frame."""
-
-
-@dataclass(frozen=True)
-class HubertShape:
-    """The sizes of one HuBERT."""
-
-    convolution_channels: int
-    """Width of the convolutions over the waveform; 512."""
-    channels: int
-    """Width of the transformer; 768."""
-    inner_channels: int
-    """Width inside its feed-forward layers; 3072."""
-    layers: int
-    """Transformer layers, as many as are used."""
-    position_kernel: int
-    """Frames that the positional convolution sees; 128."""
-    position_groups: int
-    """Its groups; 16."""
-    projected_channels: int | None
-    """Width of the final projection, or None where it is not used."""
-
-    @property
-    def heads(self) -> int:
-        return self.channels // _HEAD_CHANNELS
 
 
 @dataclass(frozen=True)
@@ -208,7 +179,7 @@ def convert_hubert(
     tensors["frontend.pos_encoder.conv.weight"] = position
     known = set(names.values()) | spelling_names
     _check(tensors, shape, names, layout, set(split) - known, file)
-    wanted = dict(_expected(shape))
+    wanted = dict(expected_tensors(shape))
     return HubertWeights(
         layout=layout.name,
         shape=shape,
@@ -228,7 +199,7 @@ def _without_prefixes(published: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def _names(layout: _Layout, layers: int) -> Iterator[tuple[str, str]]:
     """Our name and the layout's, of every tensor but the weight-normed one."""
-    for ours, place in _CONVOLUTIONS:
+    for ours, place in CONVOLUTIONS:
         yield ours, layout.convolution.format(place)
     modules = {
         "frontend.feature_extractor.layers.0.group_norm": layout.group_norm,
@@ -316,44 +287,6 @@ def _shape(
     )
 
 
-def _expected(shape: HubertShape) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Name and shape of every tensor that is used."""
-    convolution, channels, inner = (
-        shape.convolution_channels,
-        shape.channels,
-        shape.inner_channels,
-    )
-    for (name, place), kernel in zip(_CONVOLUTIONS, CONVOLUTION_KERNELS, strict=True):
-        yield name, (convolution, convolution if place else 1, kernel)
-    yield (
-        "frontend.pos_encoder.conv.weight",
-        (channels, channels // shape.position_groups, shape.position_kernel),
-    )
-    yield "frontend.pos_encoder.conv.bias", (channels,)
-    norms = {
-        "frontend.feature_extractor.layers.0.group_norm": convolution,
-        "frontend.post_extract_layer_norm": convolution,
-        "frontend.layer_norm": channels,
-    }
-    linears = {"frontend.model_dim_proj": (channels, convolution)}
-    for i in range(shape.layers):
-        layer = f"encoder.layers.{i}."
-        for name in ("self_attn_layer_norm", "ffn_layer_norm"):
-            norms[layer + name] = channels
-        for letter in ("q", "k", "v", "output"):
-            linears[f"{layer}self_attn.{letter}_proj"] = (channels, channels)
-        linears[f"{layer}ffn.inner_proj"] = (inner, channels)
-        linears[f"{layer}ffn.output_proj"] = (channels, inner)
-    if shape.projected_channels is not None:
-        linears["projection"] = (shape.projected_channels, channels)
-    for name, width in norms.items():
-        yield f"{name}.weight", (width,)
-        yield f"{name}.bias", (width,)
-    for name, size in linears.items():
-        yield f"{name}.weight", size
-        yield f"{name}.bias", size[:1]
-
-
 def _check(
     tensors: dict[str, Tensor],
     shape: HubertShape,
@@ -364,7 +297,7 @@ def _check(
 ) -> None:
     """Every tensor that is used is there in its shape, and none is left that nobody knows."""
     faults = []
-    for name, size in _expected(shape):
+    for name, size in expected_tensors(shape):
         shown = names.get(name, f"{layout.position}.weight")
         if name not in tensors:
             faults.append(f"{shown} is missing; expected {list(size)}")
@@ -375,8 +308,8 @@ def _check(
         for name in sorted(left_over)
         if not name.startswith(layout.unused)
     ]
-    if shape.channels % _HEAD_CHANNELS:
-        faults.append(f"width {shape.channels} is no multiple of {_HEAD_CHANNELS}")
+    if shape.channels % HEAD_CHANNELS:
+        faults.append(f"width {shape.channels} is no multiple of {HEAD_CHANNELS}")
     if faults:
         more = len(faults) - _MAX_FAULTS
         raise UserErrors(

@@ -8,13 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from svc.errors import UserError
-from svc.features.content.hubert_layouts import (
+from svc.features.content.hubert_layouts import HubertWeights
+from svc.features.content.hubert_modules import FourierPositionConvolution, PerHeadAttention
+from svc.features.content.hubert_shape import (
     CONVOLUTION_KERNELS,
     CONVOLUTION_STRIDES,
     HubertShape,
-    HubertWeights,
 )
-from svc.features.content.hubert_modules import FourierPositionConvolution, PerHeadAttention
 from svc.models.packed_linear import PackedLinear
 
 FRAME_SAMPLES = 320
