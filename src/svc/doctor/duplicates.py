@@ -80,7 +80,7 @@ def find_duplicates(prints: Sequence[Fingerprint]) -> list[Duplicate]:
     """Every recording that is the same as an earlier one of nearly the same length.
 
     A part that was cut from a longer recording is not recognised. Fingerprints agree where fewer
-    than 30 % of the bits differ (measured: at most 20 % after MP3 or Vorbis, at least 40 % between
+    than 30 % of the bits differ (measured: at most 13 % after MP3 or Vorbis, at least 36 % between
     different recordings); only pairs whose levels take a similar course are compared.
 
     Returns:
