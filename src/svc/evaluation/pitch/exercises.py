@@ -86,13 +86,13 @@ def creaky(performance: Performance, rng: np.random.Generator) -> Performance:
     """Vocal fry: cycles that alternate between long and short, strong and weak, irregularly.
 
     The alternation puts subharmonics at half of the F0, which remains the rate of closures. It is
-    the period doubling of Titze, "Principles of Voice Production", 1994, kept weak (2 % in length,
-    8 % in amplitude): twice as strong, Praat calls the double cycle the period throughout.
+    the period doubling of Titze, "Principles of Voice Production", 1994, kept weak (2 % in F0,
+    8 % in level): twice as strong, Praat's own costs find the double cycle throughout.
     """
     phase = phase_cycles(performance.f0_hz)
     points = len(phase)
-    # Closures stand at whole phases: there the cosine alternates between 1 and -1, and the sine
-    # holds one sign throughout each cycle.
+    # At whole phases the cosine alternates between 1 and -1, and the sine holds one sign throughout
+    # each cycle. Jitter carries the closures past them: the doubling comes and goes.
     alternation = 1.0 + 0.02 * np.sin(np.pi * phase)
     every_s = 0.01
     nodes = np.arange(0.0, points / CONTROL_RATE_HZ + 2 * every_s, every_s)
