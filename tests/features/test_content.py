@@ -88,6 +88,16 @@ class TestEveryContentEncoder:
         with pytest.raises(ValueError, match="expected audio"):
             encoder.encode(torch.zeros(2, 1000), RATE_HZ)
 
+    @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+    def test_what_is_not_finite_is_refused(self, encoder: ContentEncoder, bad: float) -> None:
+        with pytest.raises(ValueError, match="not finite"):
+            encoder.encode(torch.tensor([0.0, bad] * 5000), RATE_HZ)
+
+    def test_a_batch_is_its_pieces(self, encoder: ContentEncoder) -> None:
+        pieces = [vowels(seconds) for seconds in (0.5, 0.0, 0.8)]
+        for content, piece in zip(encoder.encode_batch(pieces, RATE_HZ), pieces, strict=True):
+            assert torch.equal(content, encoder.encode(piece, RATE_HZ))
+
 
 class TestMfcc:
     def test_frames_are_the_mels(self) -> None:

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 
@@ -42,3 +43,17 @@ class ContentEncoder(ABC):
     def identity(self) -> dict[str, str]:
         """Facts beyond the settings that change the features, such as a hash of the weights."""
         return {}
+
+
+def checked_audio(audio: Tensor) -> Tensor:
+    """[T] float32 on the CPU, apart from any graph.
+
+    Raises:
+        ValueError: audio is not one-dimensional, or holds NaN or infinity.
+    """
+    if audio.dim() != 1:
+        raise ValueError(f"expected audio [T], got shape {tuple(audio.shape)}")
+    audio = audio.detach().cpu().float()
+    if not bool(torch.isfinite(audio).all()):
+        raise ValueError("the audio holds samples that are not finite")
+    return audio

@@ -12,7 +12,7 @@ from torch import Tensor
 from svc.checkpoints.safe_reading import read_state_dict
 from svc.checkpoints.weights import weights_file
 from svc.errors import UserError
-from svc.features.content.base import ContentEncoder, FrameGrid
+from svc.features.content.base import ContentEncoder, FrameGrid, checked_audio
 from svc.features.content.hubert_layouts import convert_hubert
 from svc.features.content.hubert_network import (
     FRAME_SAMPLES,
@@ -176,11 +176,7 @@ class HubertContent(ContentEncoder):
 
     def _resampled(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
         """[T] at 16 kHz, checked."""
-        if audio.dim() != 1:
-            raise ValueError(f"expected audio [T], got shape {tuple(audio.shape)}")
-        audio = audio.detach().cpu().float()
-        if not bool(torch.isfinite(audio).all()):
-            raise ValueError("the audio holds samples that are not finite")
+        audio = checked_audio(audio)
         if sample_rate_hz == _RATE_HZ:
             return audio
         return torch.from_numpy(soxr.resample(audio.numpy(), sample_rate_hz, _RATE_HZ))

@@ -8,7 +8,7 @@ from torchaudio.functional import create_dct
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError
-from svc.features.content.base import ContentEncoder, FrameGrid
+from svc.features.content.base import ContentEncoder, FrameGrid, checked_audio
 from svc.features.content.standardisation import standardised
 
 _SILENT_PEAK = 1e-5
@@ -100,11 +100,9 @@ class MfccContent(ContentEncoder):
         sounds they are 0.
 
         Raises:
-            ValueError: audio is not one-dimensional.
+            ValueError: audio is not one-dimensional or not finite.
         """
-        if audio.dim() != 1:
-            raise ValueError(f"expected audio [T], got shape {tuple(audio.shape)}")
-        audio = audio.detach().cpu().float()
+        audio = checked_audio(audio)
         if sample_rate_hz != self.spec.sample_rate_hz:
             resampled = soxr.resample(audio.numpy(), sample_rate_hz, self.spec.sample_rate_hz)
             audio = torch.from_numpy(resampled)

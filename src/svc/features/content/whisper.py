@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from svc.errors import UserError
-from svc.features.content.base import ContentEncoder, FrameGrid
+from svc.features.content.base import ContentEncoder, FrameGrid, checked_audio
 from svc.features.content.standardisation import standardised
 
 _RATE_HZ = 16_000
@@ -88,11 +88,9 @@ class WhisperContent(ContentEncoder):
         """audio [T] float32 -> [C, N] float32, on the CPU; N = the seconds * 50, rounded up.
 
         Raises:
-            ValueError: audio is not one-dimensional.
+            ValueError: audio is not one-dimensional or not finite.
         """
-        if audio.dim() != 1:
-            raise ValueError(f"expected audio [T], got shape {tuple(audio.shape)}")
-        samples = soxr.resample(audio.detach().cpu().float().numpy(), sample_rate_hz, _RATE_HZ)
+        samples = soxr.resample(checked_audio(audio).numpy(), sample_rate_hz, _RATE_HZ)
         frames = -(-samples.shape[0] // _FRAME_SAMPLES)
         samples = np.pad(samples, (0, frames * _FRAME_SAMPLES - samples.shape[0]))
         rows = np.zeros((frames, self.channels), dtype=np.float32)
