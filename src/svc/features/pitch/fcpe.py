@@ -2,6 +2,7 @@
 
 import hashlib
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
@@ -130,11 +131,11 @@ class FcpePitch(PitchTracker):
 
 
 def _weights_file() -> Path:
-    try:
-        import torchfcpe
-    except ImportError as error:
+    # Found without importing the package, which would import librosa.
+    package = find_spec("torchfcpe")
+    if package is None or package.origin is None:
         raise UserError(
             'pitch=fcpe needs torchfcpe, which is not installed: pip install "svc[fcpe]". '
             "pitch=parselmouth works without it."
-        ) from error
-    return Path(torchfcpe.__file__).parent / "assets" / "fcpe_c_v001.pt"
+        )
+    return Path(package.origin).parent / "assets" / "fcpe_c_v001.pt"
