@@ -24,7 +24,15 @@ from benchmarks.machine import describe_machine, measure_rates
 from benchmarks.table import markdown
 from svc.memory import keep_freed_memory
 
-SECTIONS = ("startup", "crops", "preparation", "tiny_step", "conversion", "training_step")
+SECTIONS = (
+    "startup",
+    "crops",
+    "preparation",
+    "features",
+    "tiny_step",
+    "conversion",
+    "training_step",
+)
 
 
 def main() -> None:
@@ -36,6 +44,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs; the best counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
     parser.add_argument("--recordings", type=Path, help="real recordings for `preparation`")
+    parser.add_argument("--whisper", type=Path, help="folder of a Whisper model for `features`")
     parser.add_argument("--json", type=Path, help="write the JSON here as well")
     parser.add_argument("--table", type=Path, help="write Markdown tables here")
     arguments = parser.parse_args()
@@ -46,7 +55,9 @@ def main() -> None:
         parser.error("--repeats and --threads must be at least 1")
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # as the commands do
-    options = Options(repeats=arguments.repeats, recordings=arguments.recordings)
+    options = Options(
+        repeats=arguments.repeats, recordings=arguments.recordings, whisper=arguments.whisper
+    )
     report = run(arguments.sections or SECTIONS, options)
     text = json.dumps(report, indent=2, ensure_ascii=False)
     print(text)

@@ -22,8 +22,12 @@ class Options:
     """Timed runs, of which the best counts."""
     recordings: Path | None = None
     """A folder of real recordings for the section `preparation`."""
+    whisper: Path | None = None
+    """Folder of a Whisper model for the section `features`."""
     durations_s: Sequence[float] = (5.0, 20.0, 60.0)
     """Of the inputs of conversions."""
+    feature_durations_s: Sequence[float] = (1.0, 20.0, 600.0)
+    """Of the inputs of extractors."""
     audio_minutes: float = 4.0
     """Synthetic audio of the sections `crops` and `preparation`."""
     steps_per_repeat: int = 10
@@ -93,6 +97,9 @@ def better_of(first: MachineRates, second: MachineRates) -> MachineRates:
 
 
 def _completed(entry: Figure, rates: MachineRates) -> Figure:
+    if "gflop_per_s_used" in entry:
+        rate = asdict(rates)[f"conv1d_{entry['precision']}"]
+        return {**entry, "fraction_of_conv1d_rate": round(entry["gflop_per_s_used"] / rate, 4)}
     if "gflop_needed" not in entry:
         return entry
     seconds, precision = entry["value"], entry["precision"]

@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from svc.errors import UserError
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
 
 
@@ -58,6 +60,35 @@ def test_a_target_is_met_or_not(
 ) -> None:
     figures, table = benchmark("figures", monkeypatch), benchmark("table", monkeypatch)
     assert table.is_met(figures.figure("crops", 5.0, "crops/s", **targets)) is met
+
+
+def test_extractors_are_compared_with_the_rate_of_their_precision(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, figures = benchmark("features", monkeypatch), benchmark("figures", monkeypatch)
+
+    def absent() -> Any:
+        raise UserError("no weights")
+
+    cases = [
+        features.Case("sum", lambda: torch.sum, at_most=1.0, gflop_per_audio_s=1e-9),
+        features.Case("absent", absent),
+    ]
+    monkeypatch.setattr(features, "_content", lambda *_: cases)
+    monkeypatch.setattr(features, "_pitch", lambda *_: [])
+    options = figures.Options(repeats=2, feature_durations_s=(0.5, 20.0))
+    section = features.measure(options)
+    done = figures.completed(section, rates(monkeypatch, 100.0), rates(monkeypatch, 200.0))
+    short, long = done["figures"][:2]
+    assert [short["name"], long["name"]] == ["sum, 0.5 s", "sum, 20 s"]
+    assert "at_most" not in short, "targets are those of recordings, not of a second"
+    assert long["at_most"] == 1.0
+    assert long["value"] == pytest.approx(long["seconds"] / 20, abs=1e-3)
+    assert long["fraction_of_conv1d_rate"] == pytest.approx(
+        1e-9 * 20 / long["seconds"] / 200, abs=1e-4
+    )
+    assert not any("absent" in entry["name"] for entry in done["figures"])
+    assert "absent is left out: no weights" in capsys.readouterr().err
 
 
 def test_the_gradients_of_a_grouped_convolution_count_twice_its_forward_pass(
