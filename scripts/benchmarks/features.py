@@ -62,7 +62,7 @@ def _measure(
     is_long = duration_s > LONG_S
     seconds = best_seconds(lambda: extract(audio), 1 if is_long else repeats, int(not is_long))
     target = case.at_most if duration_s >= 20 else None
-    details: dict[str, Any] = {"seconds": round(seconds, 4)}
+    details: dict[str, Any] = {"seconds": round(seconds, 7)}
     if case.gflop_per_audio_s is not None:
         details |= {"gflop_per_s_used": case.gflop_per_audio_s * duration_s / seconds}
         details |= {"precision": case.precision}
