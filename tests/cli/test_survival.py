@@ -53,7 +53,12 @@ Condition = Callable[[Path], bool]
 
 def start(folder: Path, *arguments: str) -> subprocess.Popen[bytes]:
     """`svc-train` in a process group of its own, so that its workers can be found afterwards."""
-    program = "from svc.cli.train import main; main()"
+    # Shells start background jobs with the interrupt ignored, which is inherited, and Python leaves
+    # it so; these tests may be part of such a job.
+    program = (
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from svc.cli.train import main; main()"
+    )
     environment = os.environ | {"OMP_NUM_THREADS": "1", "SVC_DEBUG": "1"}
     for name in ("SVC_DATA_DIR", "SVC_OUTPUT_DIR"):
         environment.pop(name, None)
