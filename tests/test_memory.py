@@ -14,11 +14,12 @@ if {keep}:
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-    torch.ones(16 * 2**20)  # 64 MiB, freed at once
+    for megabytes in (40, 48, 64):  # freed at once
+        torch.ones(megabytes * 2**18)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-faults()
-print(faults())
+# At first a hole may just be too small for its own size again, which asks for alignment too.
+print(min(faults() for _ in range(8)))
 """
 
 
@@ -28,6 +29,6 @@ def test_freed_memory_is_not_mapped_afresh() -> None:
     for keep in (False, True):
         command = [sys.executable, "-c", SCRIPT.format(keep=keep)]
         faults[keep] = int(subprocess.run(command, check=True, capture_output=True).stdout)
-    # Pages may be of 4 KiB (16 384 of them) or, transparently, of 2 MiB (32).
-    assert faults[False] >= 32
+    # Pages may be of 4 KiB (38 912 of them) or, transparently, of 2 MiB (76).
+    assert faults[False] >= 76
     assert faults[True] < faults[False] / 4
