@@ -7,10 +7,11 @@ import os
 import time
 from pathlib import Path
 
-from svc.checkpoints.pinning import file_sha256, pin
+from svc.checkpoints.pinning import pin
 from svc.checkpoints.registry import Weights
 from svc.checkpoints.transfer import Cut, Partial, Refused, kept_bytes, transfer
 from svc.errors import UserError
+from svc.hashing import file_sha256
 
 _ATTEMPTS = 5
 """Per address; each continues where the last one was cut."""

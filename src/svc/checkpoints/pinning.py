@@ -1,6 +1,5 @@
 """The hash of a file of weights, remembered beside it so that a change is noticed."""
 
-import hashlib
 import json
 import logging
 import os
@@ -9,14 +8,9 @@ from typing import Any
 
 from svc.checkpoints.registry import Weights
 from svc.errors import UserError
+from svc.hashing import file_sha256
 
 _logger = logging.getLogger(__name__)
-
-
-def file_sha256(path: Path) -> str:
-    """64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def pin_path(path: Path) -> Path:

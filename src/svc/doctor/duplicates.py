@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from hashlib import file_digest
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from svc.doctor.frames import FRAME_S, Floats
+from svc.hashing import file_sha256
 
 _MAX_LENGTH_DIFFERENCE_S = 0.15
 """Coders add up to about 0.1 s of silence."""
@@ -58,8 +58,7 @@ def fingerprint(path: Path, power: Floats, levels_db: Floats) -> Fingerprint:
         power: [N, 17] from `svc.doctor.frames`.
         levels_db: [N].
     """
-    with path.open("rb") as file:
-        sha256 = file_digest(file, "sha256").hexdigest()
+    sha256 = file_sha256(path)
     slopes = np.diff(power, axis=1)
     grows = np.diff(slopes, axis=0, prepend=slopes[:1]) > 0
     bits = grows @ (1 << np.arange(_BITS, dtype=np.int64))

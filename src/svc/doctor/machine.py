@@ -14,7 +14,8 @@ from svc import __version__
 from svc.checkpoints import registry
 from svc.checkpoints.weights import checkpoints_folder, present_file
 from svc.data.workers import available_cores
-from svc.training.devices import BF16_CAPABILITY, cpu_has_bf16_units
+from svc.hardware import cpu_has_bf16_units
+from svc.training.devices import BF16_CAPABILITY
 
 _PACKAGES = (
     *("torch", "torchaudio", "lightning", "hydra-core", "fairseq2", "numpy", "soundfile"),

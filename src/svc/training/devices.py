@@ -2,6 +2,8 @@
 
 import torch
 
+from svc.hardware import cpu_has_bf16_units
+
 BF16_CAPABILITY = (8, 0)
 """Compute capability from which CUDA devices have bf16 matrix units (Ampere)."""
 
@@ -60,9 +62,3 @@ def supports(accelerator: str, devices: int | str, precision: str) -> str | None
                     f"{name} has {capability[0]}.{capability[1]}"
                 )
     return None
-
-
-def cpu_has_bf16_units() -> bool:
-    """Whether the CPU multiplies bf16 in hardware (AVX-512 BF16 or AMX), as PyTorch sees it."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(getattr(torch.cpu, probe, bool)() for probe in probes)

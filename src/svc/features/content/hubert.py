@@ -1,6 +1,5 @@
 """Content from HuBERT and its relatives: HuBERT-soft, ContentVec, and plain layers."""
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
@@ -21,6 +20,7 @@ from svc.features.content.hubert_network import (
     fairseq2_wav2vec2,
 )
 from svc.features.content.standardisation import standardised
+from svc.hashing import file_sha256
 
 _RATE_HZ = 16_000
 _MARGIN_FRAMES = 64
@@ -171,8 +171,7 @@ class HubertContent(ContentEncoder):
 
     @cached_property
     def _sha256(self) -> str:
-        with self._file.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return file_sha256(self._file)
 
     def _resampled(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
         """[T] at 16 kHz, checked."""

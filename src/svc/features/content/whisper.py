@@ -1,6 +1,5 @@
 """Content from the encoder of a Whisper model."""
 
-import hashlib
 import os
 from functools import cached_property
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder, FrameGrid, checked_audio
 from svc.features.content.standardisation import standardised
+from svc.hashing import file_sha256
 
 _RATE_HZ = 16_000
 _FRAME_SAMPLES = 320
@@ -112,8 +112,7 @@ class WhisperContent(ContentEncoder):
 
     def identity(self) -> dict[str, str]:
         """The hash of the weights."""
-        with open(self._folder / "model.bin", "rb") as file:
-            return {"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"weights_sha256": file_sha256(self._folder / "model.bin")}
 
     def __getstate__(self) -> dict[str, Any]:
         """The live model stays behind; another process loads its own."""

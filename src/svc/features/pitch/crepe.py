@@ -1,6 +1,5 @@
 """CREPE: pitch from the waveform by a trained network."""
 
-import hashlib
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,6 +18,7 @@ from svc.features.pitch.contour import check_range, checked_samples, pitch_of
 from svc.features.pitch.precision import Precision, precision_dtype
 from svc.features.pitch.salience import HIGHEST_HZ, bins_in_range, hz_near
 from svc.features.pitch.viterbi import likeliest_path
+from svc.hashing import file_sha256
 from svc.models.crepe import WINDOW_SAMPLES, CrepeNetwork
 
 RATE_HZ = 16_000
@@ -119,8 +119,7 @@ class CrepePitch(PitchTracker):
 
     def identity(self) -> dict[str, str]:
         """The hash of the weights, and the arithmetic, which precision=auto leaves open."""
-        with open(_weights_of(self._model), "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(_weights_of(self._model))
         return {"weights_sha256": digest, "arithmetic": str(self._dtype).removeprefix("torch.")}
 
     def packaged_state(self) -> dict[str, Tensor]:

@@ -1,6 +1,5 @@
 """FCPE, a convolutional pitch tracker with packaged weights."""
 
-import hashlib
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +14,7 @@ from torch import Tensor
 from svc.errors import UserError
 from svc.features.pitch.base import Pitch, PitchTracker
 from svc.features.pitch.contour import check_range, checked_samples, on_frames, pitch_of
+from svc.hashing import file_sha256
 
 _RATE_HZ = 16_000
 _STEP_SAMPLES = 160
@@ -83,8 +83,7 @@ class FcpePitch(PitchTracker):
 
     def identity(self) -> dict[str, str]:
         """The hash of the weights."""
-        with open(self._weights, "rb") as file:
-            return {"weights_sha256": hashlib.file_digest(file, "sha256").hexdigest()}
+        return {"weights_sha256": file_sha256(self._weights)}
 
     def __getstate__(self) -> dict[str, Any]:
         """The network stays behind; another process loads its own."""

@@ -5,6 +5,7 @@ from typing import Literal, get_args
 import torch
 
 from svc.errors import UserError
+from svc.hardware import cpu_has_bf16_units
 
 Precision = Literal["fp32", "bf16", "auto"]
 
@@ -42,6 +43,4 @@ def _check_device(device: str) -> None:
 def _has_bf16(device: str) -> bool:
     if torch.device(device).type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    # The public name of these probes differs from version to version of PyTorch.
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    return any(bool(getattr(torch.cpu, probe, bool)()) for probe in probes)
+    return cpu_has_bf16_units()

@@ -1,6 +1,5 @@
 """RMVPE: pitch of a voice in a mixture, from a mel, by a trained network."""
 
-import hashlib
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from svc.features.pitch.base import Pitch, PitchTracker
 from svc.features.pitch.contour import check_range, checked_samples, on_frames, pitch_of
 from svc.features.pitch.precision import Precision, precision_dtype
 from svc.features.pitch.salience import HIGHEST_HZ, bins_in_range, hz_near
+from svc.hashing import file_sha256
 from svc.models.rmvpe import MEL_BINS, Rmvpe, RmvpeSize, state_faults
 
 RATE_HZ = 16_000
@@ -140,8 +140,7 @@ class RmvpePitch(PitchTracker):
 
     def identity(self) -> dict[str, str]:
         """The hash of the weights, and the arithmetic, which precision=auto leaves open."""
-        with open(self._file, "rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+        digest = file_sha256(self._file)
         return {"weights_sha256": digest, "arithmetic": str(self._dtype).removeprefix("torch.")}
 
     def _pass(self, mel: Tensor) -> Tensor:
