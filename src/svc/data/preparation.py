@@ -19,17 +19,19 @@ from svc.audio.io import probe
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.content import ContentPerturbation
 from svc.data.extraction import Job, Recipe, RecordingExtractor
-from svc.data.report import PreparationReport, SkippedFile, report_speakers
+from svc.data.process_pool import available_cores
+from svc.data.report import PreparationReport, SkippedFile, reason_of, report_speakers
 from svc.data.settings import PartFactory
 from svc.data.sources import Recording, RecordingSource
 from svc.data.splitting import split_slices
 from svc.data.store import Feature, StoreMeta
-from svc.data.store_writer import SourceRecord, StoreWriter, sha256_of
-from svc.data.workers import Outcome, available_cores, extract_all, reason_of
+from svc.data.store_writer import SourceRecord, StoreWriter
+from svc.data.workers import Outcome, extract_all
 from svc.errors import UserError, UserErrors
 from svc.features.content.base import ContentEncoder
 from svc.features.energy.base import EnergyExtractor
 from svc.features.pitch.base import PitchTracker
+from svc.hashing import file_sha256
 
 
 def prepare(
@@ -119,116 +121,6 @@ def prepare(
         )
         writer.finish(_meta(recipe, writer, finished), slices, finished, report.as_dict())
     return report
-
-
-@dataclass(frozen=True)
-class _Plan:
-    """What is to be done with each recording."""
-
-    jobs: list[Job]
-    """To be extracted, longest first."""
-    unchanged: list[SourceRecord]
-    skipped: list[SkippedFile]
-    gone: list[str]
-    """Names of finished recordings that the source no longer has, or that can no longer be used."""
-
-    @property
-    def replaces(self) -> bool:
-        """Whether arrays that a finished store relies on are about to change."""
-        return bool(self.gone) or any(job.previous is not None for job in self.jobs)
-
-
-def _plan(
-    recordings: Sequence[Recording], finished: Mapping[str, SourceRecord], recipe: Recipe
-) -> _Plan:
-    fingerprints = recipe.settings().feature_fingerprints()
-    plan = _Plan([], [], [], sorted(finished.keys() - {r.name for r in recordings}))
-    names = [recording.name for recording in recordings]
-    if len(set(names)) < len(names):
-        raise ValueError("a source must name each recording once")
-    with ThreadPoolExecutor(available_cores()) as threads:
-        inspected = list(threads.map(_inspect, recordings))
-    for recording, found in zip(recordings, inspected, strict=True):
-        done = finished.get(recording.name)
-        if isinstance(found, SkippedFile):
-            plan.skipped.append(found)
-            if done is not None:
-                plan.gone.append(recording.name)
-            continue
-        duration_s, sha256 = found
-        stale = _stale_features(done, recording, sha256, fingerprints)
-        if done is not None and not stale:
-            plan.unchanged.append(done.keeping(fingerprints))
-        else:
-            plan.jobs.append(Job(recording, sha256, duration_s, fingerprints, stale, previous=done))
-    plan.jobs.sort(key=lambda job: (-job.duration_s, job.recording.name))
-    return plan
-
-
-def _inspect(recording: Recording) -> tuple[float, str] | SkippedFile:
-    """Duration in seconds and SHA-256 of a recording, or why it cannot be used."""
-    try:
-        return probe(recording.path).duration_s, sha256_of(recording.path)
-    except UserError as error:
-        return SkippedFile(recording.name, reason_of(error))
-    except OSError as error:
-        return SkippedFile(recording.name, f"cannot be read: {error.strerror}")
-
-
-def _stale_features(
-    done: SourceRecord | None,
-    recording: Recording,
-    sha256: str,
-    fingerprints: Mapping[str, str],
-) -> frozenset[Feature]:
-    """The features of a recording that must be extracted."""
-    if done is None or done.sha256 != sha256 or done.speaker != recording.speaker:
-        return cast(frozenset[Feature], frozenset(fingerprints))
-    return cast(
-        frozenset[Feature],
-        frozenset(
-            feature
-            for feature, fingerprint in fingerprints.items()
-            if done.fingerprints.get(feature) != fingerprint
-        ),
-    )
-
-
-def _collect(
-    outcomes: Iterable[Outcome], jobs: Sequence[Job], progress: bool
-) -> tuple[list[SourceRecord], list[SkippedFile]]:
-    """Follow the extraction on a progress bar."""
-    extracted: list[SourceRecord] = []
-    failed: list[SkippedFile] = []
-    for outcome in _with_progress(outcomes, jobs) if progress and jobs else outcomes:
-        if isinstance(outcome.result, SourceRecord):
-            extracted.append(outcome.result)
-        else:
-            failed.append(SkippedFile(outcome.name, outcome.result))
-    return extracted, failed
-
-
-def _with_progress(outcomes: Iterable[Outcome], jobs: Sequence[Job]) -> Iterator[Outcome]:
-    """Pass outcomes through, moving a bar by the seconds of audio behind each."""
-    durations_s = {job.recording.name: job.duration_s for job in jobs}
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[files]}"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns) as bar:
-        task = bar.add_task("extracting", total=sum(durations_s.values()), files="")
-        for count, outcome in enumerate(outcomes, start=1):
-            bar.update(
-                task,
-                advance=durations_s[outcome.name],
-                files=f"{count}/{len(jobs)} files",
-            )
-            yield outcome
 
 
 def _meta(recipe: Recipe, writer: StoreWriter, finished: Sequence[SourceRecord]) -> StoreMeta:

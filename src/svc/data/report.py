@@ -12,7 +12,9 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from svc.audio.io import AudioFileError
 from svc.data.store import SliceRecord, feature_path
+from svc.errors import UserError
 
 _F0_PERCENTILES = (5, 50, 95)
 
@@ -48,6 +50,11 @@ class SkippedFile:
 
     name: str
     reason: str
+
+
+def reason_of(error: UserError) -> str:
+    """Why a recording cannot be used, without its path, which is told beside it."""
+    return error.reason if isinstance(error, AudioFileError) else str(error)
 
 
 @dataclass(frozen=True)

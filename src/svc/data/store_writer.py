@@ -41,7 +41,6 @@ _LOG = logging.getLogger(__name__)
 
 _PARTIAL = ".partial"
 _LOCK = ".lock"
-_HASH_BLOCK_BYTES = 1 << 20
 
 
 class StoreWriteError(UserError):
@@ -260,15 +259,6 @@ def source_key(name: str) -> str:
 def slice_id(name: str, index: int) -> str:
     """Identity of the slice `index` of the recording `name`."""
     return f"{source_key(name)}_{index:04d}"
-
-
-def sha256_of(path: Path) -> str:
-    """Hexadecimal SHA-256 of a file's bytes."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(_HASH_BLOCK_BYTES):
-            digest.update(block)
-    return digest.hexdigest()
 
 
 def _holds(path: Path, content: bytes) -> bool:

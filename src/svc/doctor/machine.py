@@ -13,7 +13,7 @@ import torch
 from svc import __version__
 from svc.checkpoints import registry
 from svc.checkpoints.weights import checkpoints_folder, present_file
-from svc.data.workers import available_cores
+from svc.data.process_pool import available_cores
 from svc.hardware import cpu_has_bf16_units
 from svc.training.devices import BF16_CAPABILITY
 

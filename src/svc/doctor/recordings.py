@@ -1,24 +1,16 @@
 """Every measure on every recording of a folder, in parallel; one bad file stops nothing."""
 
 import logging
-import multiprocessing
-import os
-import signal
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-import torch
 
 from svc.audio.io import AudioFileError, probe
 from svc.audio.slicing import MIN_RECORDING_S
-from svc.data.report import SkippedFile
+from svc.data.process_pool import count_workers, run_in_processes
+from svc.data.report import SkippedFile, reason_of
 from svc.data.sources import Recording
-from svc.data.workers import available_cores, reason_of
 from svc.doctor import measures
 from svc.doctor.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
 from svc.doctor.frames import FRAME_S, Frames, frames_of
@@ -27,8 +19,6 @@ from svc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
 
-_SERIAL_BELOW_S = 300.0
-"""Seconds of audio below which starting processes takes longer than the work itself."""
 _PLACE_S = 3.0
 
 
@@ -170,12 +160,11 @@ def _outcomes(
     recordings: Sequence[Recording], workers: int | None
 ) -> Iterator[Examined | SkippedFile]:
     """What became of every recording, in any order."""
-    if workers is None:
-        workers = 1 if _seconds(recordings) < _SERIAL_BELOW_S else available_cores()
-    workers = min(workers, len(recordings))
-    if workers <= 1:
+    audio_s = _seconds(recordings) if workers is None else 0.0
+    workers = count_workers(workers, "workers", len(recordings), audio_s)
+    if workers == 1:
         return (_outcome(recording) for recording in recordings)
-    return _in_processes(recordings, workers)
+    return run_in_processes(_outcome, recordings, workers, "workers")
 
 
 def _seconds(recordings: Sequence[Recording]) -> float:
@@ -187,45 +176,6 @@ def _seconds(recordings: Sequence[Recording]) -> float:
         except AudioFileError:
             continue
     return seconds
-
-
-def _in_processes(
-    recordings: Sequence[Recording], workers: int
-) -> Iterator[Examined | SkippedFile]:
-    methods = multiprocessing.get_all_start_methods()
-    context = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    context.set_forkserver_preload([__name__])
-    places = context.Queue()
-    for place in range(workers):
-        places.put(place)
-    pool = ProcessPoolExecutor(workers, context, _start_worker, (places,))
-    try:
-        for future in as_completed([pool.submit(_outcome, item) for item in recordings]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"A worker process died, most likely for want of memory. Run again with fewer "
-            f"(workers={max(workers // 2, 1)})."
-        ) from error
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
-def _start_worker(places: Any) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the parent
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-    if hasattr(os, "sched_setaffinity"):
-        # Praat starts a thread per core that it may use.
-        cores = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {cores[places.get() % len(cores)]})
-    torch.set_num_threads(1)
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 def _outcome(recording: Recording) -> Examined | SkippedFile:
