@@ -25,9 +25,28 @@ class GatedResidualBlock(nn.Module):
         nn.init.kaiming_normal_(self.dilated.weight)
         nn.init.kaiming_normal_(self.output.weight)
 
-    def forward(self, x: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """x [B, C, N] and projected condition [B, 2 C, N] -> next x and skip, both [B, C, N]."""
-        gate, signal = (self.dilated(x) + condition).chunk(2, dim=1)
+    def forward(
+        self,
+        x: Tensor,
+        condition: Tensor,
+        offset: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One layer.
+
+        Args:
+            x: [B, C, N].
+            condition: [B, 2 C, N], projected.
+            offset: [B, C], added to what the convolution sees of x.
+            mask: [B, 1, N] of x's type; where it is 0, the convolution sees zeros.
+
+        Returns:
+            Next x and skip, both [B, C, N].
+        """
+        seen = x if offset is None else x + offset[:, :, None]
+        if mask is not None:
+            seen = seen * mask
+        gate, signal = (self.dilated(seen) + condition).chunk(2, dim=1)
         residual, skip = self.output(torch.sigmoid(gate) * torch.tanh(signal)).chunk(2, dim=1)
         return (x + residual) / math.sqrt(2), skip
 
@@ -64,6 +83,8 @@ class WaveNet(nn.Module):
                 f"kernel={kernel} must be odd"
             )
         self.in_channels = in_channels
+        self.channels = channels
+        self.layers = layers
         self.condition_channels = condition_channels
         self.out_channels = out_channels
         dilations = [2 ** (layer % dilation_cycle) for layer in range(layers)]
@@ -91,12 +112,42 @@ class WaveNet(nn.Module):
                 f"{list(condition.shape)} must be [B, {self.condition_channels}, N] with the same "
                 f"B and N"
             )
-        projected = self.condition(condition).chunk(len(self.blocks), dim=1)
+        return self.run(x, self.project_condition(condition))
+
+    def project_condition(self, condition: Tensor) -> Tensor:
+        """[B, condition_channels, N] -> what every layer sees of it, [B, layers * 2 C, N]."""
+        projected: Tensor = self.condition(condition)
+        return projected
+
+    def run(
+        self,
+        x: Tensor,
+        projected: Tensor,
+        offsets: Tensor | None = None,
+        mask: Tensor | None = None,
+    ) -> Tensor:
+        """The network with a condition that is projected already. Shapes are not checked.
+
+        Args:
+            x: [B, in_channels, N].
+            projected: [B, layers * 2 C, N], from `project_condition`.
+            offsets: [B, layers, C], added to the input of every layer's convolution; the residual
+                path does not see it.
+            mask: [B, 1, N], 1 for real frames and 0 for padding, which real frames then cannot
+                tell from the end of the signal.
+
+        Returns:
+            [B, out_channels, N].
+        """
         x = torch.relu(self.input(x))
-        skips = []
-        for block, layer_condition in zip(self.blocks, projected, strict=True):
-            x, skip = block(x, layer_condition)
-            skips.append(skip)
-        skip_sum = torch.stack(skips).sum(0) / math.sqrt(len(skips))
-        output: Tensor = self.output(torch.relu(self.skip(skip_sum)))
+        if mask is not None:
+            mask = mask.to(x.dtype)
+        conditions = projected.chunk(self.layers, dim=1)
+        skip_sum: Tensor | None = None
+        for index, block in enumerate(self.blocks):
+            offset = None if offsets is None else offsets[:, index]
+            x, skip = block(x, conditions[index], offset, mask)
+            skip_sum = skip if skip_sum is None else skip_sum + skip
+        assert skip_sum is not None
+        output: Tensor = self.output(torch.relu(self.skip(skip_sum / math.sqrt(self.layers))))
         return output
