@@ -51,3 +51,15 @@ def test_state_continues_the_warm_up() -> None:
 def test_decay_out_of_range(decay: float) -> None:
     with pytest.raises(ValueError, match="decay"):
         ExponentialMovingAverage(constant(0.0), decay)
+
+
+def test_what_is_frozen_is_shared_and_stays() -> None:
+    network = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
+    average = ExponentialMovingAverage(network, 0.5)
+    assert average.network[1].weight is network[1].weight
+    assert average.network[0].weight is not network[0].weight
+    frozen = network[1].weight.clone()
+    nn.init.constant_(network[0].weight, 3.0)
+    average.update(network)
+    assert torch.equal(average.network[1].weight, frozen)
+    assert not torch.equal(average.network[0].weight, network[0].weight)

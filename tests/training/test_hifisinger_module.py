@@ -14,7 +14,7 @@ from torch.nn.utils import parametrize
 from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.errors import UserErrors
 from svc.training.adversary import AdversarialOptions, consult
-from svc.training.hifisinger import NETWORKS, HifiSingerModule
+from svc.training.hifisinger import HifiSingerModule
 from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
 from svc.training.losses.adversarial import (
     discriminator_adversarial_loss,
@@ -101,7 +101,7 @@ def test_gradients_equal_those_of_the_losses_taken_one_by_one(tmp_path: Path) ->
 
     class Keep(Callback):
         def on_train_start(self, trainer: Trainer, pl_module: HifiSingerModule) -> None:
-            for name, optimizer in zip(NETWORKS, trainer.optimizers, strict=True):
+            for name, optimizer in zip(module.networks, trainer.optimizers, strict=True):
                 optimizer.register_step_pre_hook(self._keep(name, getattr(pl_module, name)))
 
         def _keep(self, name: str, network: nn.Module) -> Any:

@@ -14,6 +14,9 @@ class ExponentialMovingAverage(nn.Module):
     copied. The copy is an ordinary submodule, so it is moved, saved and restored with its owner,
     and called like the network: `average.network(...)`. Its weights never require gradients.
 
+    Weights of the network that require no gradient, such as those of a vocoder that only renders,
+    are the very same tensors in both, so that they take no room twice, also in checkpoints.
+
     Args:
         network: the network being trained; copied here.
         decay: final decay per update, 0 (no averaging) to below 1.
@@ -27,16 +30,19 @@ class ExponentialMovingAverage(nn.Module):
         if not 0.0 <= decay < 1.0:
             raise ValueError(f"decay={decay} must be at least 0 and below 1.")
         self.decay = decay
-        self.network = copy.deepcopy(network).requires_grad_(False)
+        frozen = [p for p in network.parameters() if not p.requires_grad]
+        # What the copy would be looked up in: these are their own copies.
+        self.network = copy.deepcopy(network, {id(p): p for p in frozen}).requires_grad_(False)
         self._updates = 0
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Move the average towards `network`, which has the structure given at construction."""
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
-        averages: list[Tensor] = list(self.network.parameters())
-        trained: list[Tensor] = list(network.parameters())
-        torch._foreach_lerp_(averages, trained, 1.0 - decay)
+        pairs = zip(self.network.parameters(), network.parameters(), strict=True)
+        learnt = [(average, trained) for average, trained in pairs if trained.requires_grad]
+        averages: list[Tensor] = [average for average, _ in learnt]
+        torch._foreach_lerp_(averages, [trained for _, trained in learnt], 1.0 - decay)
         for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(buffer)
         self._updates += 1

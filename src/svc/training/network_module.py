@@ -1,0 +1,224 @@
+"""What our Lightning modules share: updates and their books, averages, metrics, checkpoints."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, ClassVar, cast
+
+import lightning as L
+import torch
+from lightning.pytorch.core.optimizer import LightningOptimizer
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from svc.audio.spec import AudioSpec
+from svc.checkpoints.training_checkpoint import (
+    CheckpointFacts,
+    TrainingProgress,
+    read_svc_state,
+    write_svc_state,
+)
+from svc.data.batch import Batch, LoadedCrops
+from svc.training.ema import ExponentialMovingAverage
+from svc.training.metric_logging import log_metrics, logging_is_due
+from svc.training.network_update import NetworkUpdate, UpdateResult
+from svc.training.precision import AutocastOnly
+from svc.training.randomness import step_seed
+from svc.training.stopped import TrainingStopped
+
+OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
+SchedulerFactory = Callable[[Optimizer], LRScheduler]
+
+SKIPPED_STEPS_LIMIT = 10
+"""Steps in a row with a NaN or infinite loss or gradient, after which training stops."""
+
+
+class NetworkModule(L.LightningModule):
+    """Trains one network or several, each with its own optimiser, loss scale and schedule.
+
+    A subclass computes losses and leaves gradients in the parameters; `update` does the rest.
+
+    `global_step` counts the updates of the first network, the generator, only. Steps with a NaN or
+    infinite loss or gradient are skipped and counted; after ten in a row `TrainingStopped` is
+    raised (under fp16, steps that only lower the loss scale do not count for that). Every random
+    number of a step depends on (seed, batches seen, rank) alone.
+
+    Args:
+        generator: trained; validation uses its moving average. What of it takes no gradients is
+            neither averaged nor optimised.
+        audio: framing and mel of the data.
+        optimizer: parameters -> optimiser; called once per network.
+        scheduler: optimiser -> schedule, stepped at every update; None keeps the learning rate.
+        gradient_clip_norm: for each network.
+        ema_decay: of the moving average, see `ExponentialMovingAverage`.
+        seed: of all random numbers in training and validation steps.
+        facts: what a checkpoint says about itself; without them it cannot be used for conversion.
+    """
+
+    networks: ClassVar[tuple[str, ...]] = ("generator",)
+    """Attributes that hold the networks, in the order of their optimisers and schedules."""
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        audio: AudioSpec,
+        *,
+        optimizer: OptimizerFactory,
+        scheduler: SchedulerFactory | None,
+        gradient_clip_norm: float,
+        ema_decay: float,
+        seed: int,
+        facts: CheckpointFacts | None,
+    ) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.generator = generator
+        self.ema = ExponentialMovingAverage(generator, ema_decay)
+        self.audio = audio
+        self.gradient_clip_norm = gradient_clip_norm
+        self.seed = seed
+        self.facts = facts
+        self.progress = TrainingProgress()
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._skipped_in_a_row = 0
+        self._updates: dict[str, NetworkUpdate] = {}
+
+    # Set-up
+
+    def setup(self, stage: str) -> None:
+        """Prepare one update per network, for the precision that the trainer runs in."""
+        plugin = self.trainer.precision_plugin
+        if getattr(plugin, "scaler", None) is not None:
+            raise ValueError(
+                "This trainer scales the loss by itself, which several networks cannot share; make "
+                "it with svc.training.trainer.build_trainer."
+            )
+        device_type = self.trainer.strategy.root_device.type
+        scale_loss = isinstance(plugin, AutocastOnly) and plugin.precision == "16-mixed"
+        for name in self.networks:
+            self._updates[name] = NetworkUpdate(
+                self._trainable(name), self.gradient_clip_norm, device_type, scale_loss
+            )
+
+    def configure_optimizers(self) -> Any:
+        """One optimiser, and schedule, per network."""
+        optimizers = [self._optimizer(self._trainable(name)) for name in self.networks]
+        if self._scheduler is None:
+            return optimizers
+        return optimizers, [self._scheduler(optimizer) for optimizer in optimizers]
+
+    def transfer_batch_to_device(
+        self, batch: Batch | LoadedCrops, device: torch.device, dataloader_idx: int
+    ) -> Batch | LoadedCrops:
+        """The batch on the device, copied in the background where its memory is pinned."""
+        return batch.to(device, non_blocking=True)
+
+    def _trainable(self, name: str) -> list[nn.Parameter]:
+        network = cast(nn.Module, getattr(self, name))
+        return [parameter for parameter in network.parameters() if parameter.requires_grad]
+
+    # What a training step is made of
+
+    def step_seed(self) -> int:
+        """The seed of everything random in this training step."""
+        return step_seed(self.seed, self.progress.batches_seen, self.trainer.global_rank)
+
+    def scaled(self, name: str, loss: Tensor) -> Tensor:
+        """A network's loss times its loss scale, to call backward on."""
+        return self._updates[name].scale(loss)
+
+    def update(self, name: str, loss: Tensor) -> UpdateResult:
+        """One optimiser step of a network with the gradients that lie in its parameters.
+
+        Args:
+            name: of `networks`.
+            loss: unscaled scalar; only looked at.
+        """
+        index = self.networks.index(name)
+        wrapper: LightningOptimizer = _listed(self.optimizers())[index]
+        optimizer = wrapper.optimizer
+        # Lightning counts the steps that are made through its wrapper.
+        step = wrapper.step if index == 0 else optimizer.step
+        result = self._updates[name].apply(loss, optimizer, step, self._everywhere)
+        if result.applied:
+            if index == 0:
+                self.ema.update(self.generator)
+            if self._scheduler is not None:
+                _listed(self.lr_schedulers())[index].step()
+        return result
+
+    def close_step(
+        self, metrics: Mapping[str, Tensor], results: Mapping[str, UpdateResult]
+    ) -> None:
+        """Log a step and keep its books; stops training where too many in a row came to nothing.
+
+        Args:
+            metrics: scalars of the step.
+            results: of the networks that were updated; holds the generator's.
+        """
+        norms = {f"grad_norm/{name}": result.gradient_norm for name, result in results.items()}
+        self._log_training({**metrics, **norms}, results["generator"].applied)
+        self._count(list(results.values()))
+
+    def _everywhere(self, decision: bool) -> bool:
+        return self.trainer.strategy.reduce_boolean_decision(decision, all=True)
+
+    def _count(self, results: Sequence[UpdateResult]) -> None:
+        skipped = not all(result.applied for result in results)
+        self.progress = replace(
+            self.progress,
+            batches_seen=self.progress.batches_seen + 1,
+            skipped_steps=self.progress.skipped_steps + skipped,
+        )
+        if not skipped:
+            self._skipped_in_a_row = 0
+        elif not all(result.applied or result.scale_overflow for result in results):
+            self._skipped_in_a_row += 1
+        if self._skipped_in_a_row >= SKIPPED_STEPS_LIMIT:
+            raise TrainingStopped(
+                f"Losses or gradients were NaN or infinite in {SKIPPED_STEPS_LIMIT} steps in a "
+                f"row, the last one after {self.global_step} generator updates; the weights were "
+                f"left as they were before, and the last checkpoint is whole. Look at the last "
+                f"losses logged; then lower the learning rate (optim.lr), use bf16 or fp32 instead "
+                f"of fp16 (trainer), or check the recordings, and continue with resume=auto."
+            )
+
+    def _log_training(self, metrics: Mapping[str, Tensor], updated: bool) -> None:
+        """Write metrics every so many updates; other steps do not wait for the device."""
+        if not updated or not logging_is_due(self.trainer):
+            return
+        values = {name: float(value) for name, value in metrics.items()}
+        values["skipped_steps"] = float(self.progress.skipped_steps)
+        for name, optimizer in zip(self.networks, self.trainer.optimizers, strict=True):
+            values[f"lr/{name}"] = float(optimizer.param_groups[0]["lr"])
+            if self._updates[name].scaler.is_enabled():
+                values[f"loss_scale/{name}"] = self._updates[name].scaler.get_scale()
+        self.log_dict(values, logger=False)
+        log_metrics(self.trainer, values, self.global_step)
+
+    # Validation
+
+    def log_validation(self, metrics: Mapping[str, Tensor]) -> None:
+        """Metrics of a validation, under the number of updates so far."""
+        self.log_dict(dict(metrics), logger=False)
+        log_metrics(self.trainer, metrics, self.global_step)
+
+    # Checkpoints
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a resumed run or a conversion needs besides Lightning's own state."""
+        scalers = {name: update.scaler.state_dict() for name, update in self._updates.items()}
+        write_svc_state(checkpoint, self.facts, self.progress, scalers)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Continue the books and the loss scales."""
+        self.progress, scalers = read_svc_state(checkpoint)
+        for name, update in self._updates.items():
+            if update.scaler.is_enabled() and scalers.get(name):
+                update.scaler.load_state_dict(scalers[name])
+
+
+def _listed(one_or_several: Any) -> list[Any]:
+    """Lightning returns the only optimiser, or schedule, by itself."""
+    return one_or_several if isinstance(one_or_several, list) else [one_or_several]
