@@ -250,7 +250,8 @@ def test_a_failing_extractor_names_the_recording(tmp_path: Path) -> None:
     (skipped,) = report.skipped
     assert skipped.name == "anna/loud.wav"
     assert "RuntimeError: too loud for me" in skipped.reason
-    assert not list((tmp_path / "store").rglob("loud*"))
+    assert not list((tmp_path / "store" / "features").rglob("loud*"))
+    assert not list((tmp_path / "store" / "sources").glob("loud*"))
 
 
 def test_peaks_over_full_scale_are_scaled_not_clipped(tmp_path: Path) -> None:

@@ -1,37 +1,24 @@
 """Recordings -> feature store: in parallel, resumable, and telling of every file that fails."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-
-from svc.audio.io import probe
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.content import ContentPerturbation
-from svc.data.extraction import Job, Recipe, RecordingExtractor
-from svc.data.process_pool import available_cores
-from svc.data.report import PreparationReport, SkippedFile, reason_of, report_speakers
+from svc.data.extraction import Recipe, RecordingExtractor
+from svc.data.jobs import plan_jobs, run_jobs
+from svc.data.report import PreparationReport, SkippedFile, report_speakers
 from svc.data.settings import PartFactory
-from svc.data.sources import Recording, RecordingSource
+from svc.data.shards import recorded_failures
+from svc.data.sources import RecordingSource
 from svc.data.splitting import split_slices
-from svc.data.store import Feature, StoreMeta
-from svc.data.store_writer import SourceRecord, StoreWriter
-from svc.data.workers import Outcome, extract_all
+from svc.data.store import StoreMeta
+from svc.data.store_writer import FailureRecord, SourceRecord, StoreWriter
 from svc.errors import UserError, UserErrors
 from svc.features.content.base import ContentEncoder
 from svc.features.energy.base import EnergyExtractor
 from svc.features.pitch.base import PitchTracker
-from svc.hashing import file_sha256
 
 
 def prepare(
@@ -49,6 +36,7 @@ def prepare(
     valid_fraction: float = 0.05,
     valid_files: int | None = None,
     seed: int = 0,
+    merge: int | None = None,
     progress: bool = True,
 ) -> PreparationReport:
     """Bring a feature store up to date with a source and settings.
@@ -72,6 +60,8 @@ def prepare(
         valid_fraction: share of each speaker's recordings that is held out for validation.
         valid_files: number of recordings per speaker to hold out instead.
         seed: decides which.
+        merge: extract nothing, because so many shards (`svc.data.shards`) have done it, and refuse
+            where they have not; None extracts whatever is not there yet.
         progress: show a progress bar with the time left.
 
     Returns:
@@ -79,7 +69,7 @@ def prepare(
 
     Raises:
         UserError: the source holds nothing, no recording can be used, an argument is out of range,
-            or the store cannot be written.
+            the store cannot be written, or shards that are to be merged have left something out.
     """
     _check_arguments(workers, valid_fraction, valid_files)
     recipe = Recipe(spec, dict(slicing or {}), content, pitch, energy, store_mel, perturbation)
@@ -87,16 +77,22 @@ def prepare(
     writer = StoreWriter(Path(folder))
     with writer.locked():
         writer.remove_partial_files()
-        plan = _plan(recordings, writer.read_sources(), recipe)
+        plan = plan_jobs(recordings, writer.read_sources(), recipe)
+        failed: list[FailureRecord] = []
+        if merge is not None:
+            names = [recording.name for recording in recordings]
+            failed = recorded_failures(writer, plan.jobs, names, merge)
         if plan.replaces:
             writer.reopen()
         for name in plan.gone:
             writer.forget_source(name)
         for record in plan.unchanged:
             writer.write_source(record)
-        outcomes = extract_all(recipe, writer.folder, plan.jobs, workers)
-        extracted, failed = _collect(outcomes, plan.jobs, progress)
-        skipped = sorted([*plan.skipped, *failed], key=lambda file: file.name)
+        extracted: list[SourceRecord] = []
+        if merge is None:
+            extracted, failed = run_jobs(recipe, writer, plan.jobs, workers, progress)
+        unusable = [SkippedFile(failure.name, failure.reason) for failure in failed]
+        skipped = sorted([*plan.skipped, *unusable], key=lambda file: file.name)
         finished = sorted([*plan.unchanged, *extracted], key=lambda record: record.name)
         if not finished:
             raise UserErrors(
@@ -119,7 +115,8 @@ def prepare(
             unchanged_files=len(plan.unchanged),
             removed_files=len(plan.gone),
         )
-        writer.finish(_meta(recipe, writer, finished), slices, finished, report.as_dict())
+        meta = _meta(recipe, writer, finished)
+        writer.finish(meta, slices, finished, failed, report.as_dict())
     return report
 
 

@@ -4,6 +4,7 @@
     manifest.jsonl                        one line per slice (`SliceRecord`), sorted by id
     report.json                           what the preparation found (`svc.data.report`)
     sources/<key>.json                    one finished recording each (`svc.data.store_writer`)
+    failures/<key>.json                   one recording each that could not be extracted, and why
     features/<speaker>/<id>.audio.npy     [N * hop] int16, full scale 32767
                             .content.npy  [N', C] float16, on the encoder's own frame grid
                             .f0.npy       [N] float32 in Hz; negative where unvoiced (see below)
@@ -36,6 +37,7 @@ MANIFEST = "manifest.jsonl"
 META = "meta.yaml"
 REPORT = "report.json"
 SOURCES = "sources"
+FAILURES = "failures"
 FEATURES = "features"
 AUDIO_FULL_SCALE = 32767.0
 

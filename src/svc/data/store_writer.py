@@ -10,21 +10,20 @@ bytes, because a slice's id and features depend on nothing but its recording and
 import hashlib
 import io
 import json
-import logging
 import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
-from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from svc.data.store import (
+    FAILURES,
     FEATURES,
     MANIFEST,
     META,
@@ -35,12 +34,10 @@ from svc.data.store import (
     StoreMeta,
     feature_path,
 )
+from svc.data.store_locks import one_of_many_preparations, sole_preparation
 from svc.errors import UserError
 
-_LOG = logging.getLogger(__name__)
-
 _PARTIAL = ".partial"
-_LOCK = ".lock"
 
 
 class StoreWriteError(UserError):
@@ -81,6 +78,22 @@ class SourceRecord:
         return cls(slices=slices, **values)
 
 
+@dataclass(frozen=True)
+class FailureRecord:
+    """A recording that could not be extracted: done with, as long as nothing changes.
+
+    Whoever only checks that everything has been tried (the merge of shards) goes by it; whoever
+    extracts tries again.
+    """
+
+    name: str
+    speaker: str
+    sha256: str
+    fingerprints: dict[str, str]
+    """Of the features that were wanted, as in `SourceRecord`."""
+    reason: str
+
+
 class StoreWriter:
     """Writes into a store's folder. Several processes may hold one for the same folder.
 
@@ -91,24 +104,15 @@ class StoreWriter:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Be the only preparation of this store, waiting for another one to end.
-
-        Jobs of a sweep share a dataset: the first prepares it, the others find it done. The lock
-        of a killed process is free.
-        """
+    def locked(self) -> AbstractContextManager[None]:
+        """Be the only preparation of this store, waiting for others to end."""
         self._make(self.folder)
-        lock = FileLock(self.folder / _LOCK)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            _LOG.warning("Another process is preparing %s now: waiting for it.", self.folder)
-            lock.acquire()
-        try:
-            yield
-        finally:
-            lock.release()
+        return sole_preparation(self.folder)
+
+    def locked_shard(self, shard: str) -> AbstractContextManager[None]:
+        """Be the only preparation of this shard, beside those of other shards."""
+        self._make(self.folder)
+        return one_of_many_preparations(self.folder, shard)
 
     def write_array(
         self, speaker: str, slice_id: str, feature: Feature, values: NDArray[Any]
@@ -144,13 +148,17 @@ class StoreWriter:
         if not _holds(path, content):
             self._write(path, content)
 
-    def read_sources(self) -> dict[str, SourceRecord]:
-        """The finished recordings by name.
+    def read_sources(self, names: Collection[str] | None = None) -> dict[str, SourceRecord]:
+        """The finished recordings by name: these, or all.
 
         A record that cannot be read, or of which a file has been deleted, counts as unfinished.
         """
+        if names is None:
+            paths = sorted((self.folder / SOURCES).glob("*.json"))
+        else:
+            paths = [path for path in map(self._source_path, names) if path.is_file()]
         records = {}
-        for path in sorted((self.folder / SOURCES).glob("*.json")):
+        for path in paths:
             try:
                 record = SourceRecord.from_json(path.read_text(encoding="utf-8"))
             except (ValueError, KeyError, TypeError):
@@ -168,6 +176,21 @@ class StoreWriter:
         """Take back the promise that a recording is finished."""
         self._source_path(name).unlink(missing_ok=True)
 
+    def write_failure(self, record: FailureRecord) -> None:
+        """Keep why a recording could not be extracted."""
+        text = json.dumps(asdict(record), ensure_ascii=False, sort_keys=True)
+        path, content = self._failure_path(record.name), text.encode()
+        if not _holds(path, content):
+            self._write(path, content)
+
+    def read_failure(self, name: str) -> FailureRecord | None:
+        """What is known of a recording that could not be extracted."""
+        try:
+            values = json.loads(self._failure_path(name).read_text(encoding="utf-8"))
+            return FailureRecord(**values)
+        except (OSError, ValueError, TypeError):
+            return None
+
     def reopen(self) -> None:
         """Declare the store incomplete, before arrays that its manifest names are replaced."""
         (self.folder / MANIFEST).unlink(missing_ok=True)
@@ -177,6 +200,7 @@ class StoreWriter:
         meta: StoreMeta,
         slices: Sequence[SliceRecord],
         sources: Sequence[SourceRecord],
+        failures: Sequence[FailureRecord],
         report: dict[str, Any],
     ) -> None:
         """Make the store complete: remove what belongs to nothing, write meta, report, manifest.
@@ -199,7 +223,7 @@ class StoreWriter:
         }
         if META in changed or MANIFEST in changed:
             self.reopen()
-        self._remove_strangers(sources)
+        self._remove_strangers(sources, failures)
         for name, content in changed.items():
             self._write(self.folder / name, content)
         if not (self.folder / MANIFEST).is_file():
@@ -210,12 +234,15 @@ class StoreWriter:
         for path in self.folder.rglob(f".*{_PARTIAL}"):
             path.unlink(missing_ok=True)
 
-    def _remove_strangers(self, sources: Sequence[SourceRecord]) -> None:
+    def _remove_strangers(
+        self, sources: Sequence[SourceRecord], failures: Sequence[FailureRecord]
+    ) -> None:
         expected = {self._source_path(source.name) for source in sources}
+        expected.update(self._failure_path(failure.name) for failure in failures)
         for source in sources:
             expected.update(self._files(source))
-        for folder in (self.folder / FEATURES, self.folder / SOURCES):
-            for path in sorted(folder.rglob("*"), reverse=True):  # files before their folder
+        for folder in (self.folder / FEATURES, self.folder / SOURCES, self.folder / FAILURES):
+            for path in [*sorted(folder.rglob("*"), reverse=True), folder]:  # files come first
                 if path.is_file() and path not in expected:
                     path.unlink()
                 elif path.is_dir() and not any(path.iterdir()):
@@ -223,6 +250,9 @@ class StoreWriter:
 
     def _source_path(self, name: str) -> Path:
         return self.folder / SOURCES / f"{source_key(name)}.json"
+
+    def _failure_path(self, name: str) -> Path:
+        return self.folder / FAILURES / f"{source_key(name)}.json"
 
     def _write(self, path: Path, content: bytes | memoryview) -> None:
         partial = path.with_name(f".{path.name}.{os.getpid()}{_PARTIAL}")
