@@ -162,21 +162,19 @@ class TestTracker:
     ) -> None:
         tracker = CrepePitch(model="tiny")
         seen: list[Any] = []
-        monkeypatch.setattr(tracker, "salience", lambda *args: seen.append(args))
+        monkeypatch.setattr(tracker, "_pass", lambda *args: seen.append(args))
         assert not tracker.track(BAD_INPUTS[name], RATE_HZ, HOP).voiced.any()
         assert not seen
 
     def test_a_pause_costs_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
         tracker = CrepePitch(model="tiny")
         frames: list[int] = []
-        salience = tracker.salience
-        monkeypatch.setattr(
-            tracker, "salience", lambda w, f: frames.append(len(f)) or salience(w, f)
-        )
+        through = tracker._pass
+        monkeypatch.setattr(tracker, "_pass", lambda w: frames.append(len(w)) or through(w))
         tone = sine(220.0, 0.3)
         pitch = tracker.track(torch.cat([tone, torch.zeros(3 * RATE_HZ), tone]), RATE_HZ, HOP)
         assert pitch.f0_hz.shape[0] == 310
-        assert frames[0] < 65
+        assert sum(frames) < 65
 
     @pytest.mark.parametrize("frequency_hz", [50.0, 98.0, 220.0, 441.0, 1000.0, 1500.0])
     def test_sines_within_a_bin(self, tiny: CrepePitch, frequency_hz: float) -> None:
@@ -208,6 +206,31 @@ class TestTracker:
         other = CrepePitch(model="tiny", batch_size=7).track(audio, RATE_HZ, HOP)
         assert torch.equal(one.voiced, other.voiced)
         torch.testing.assert_close(one.f0_hz, other.f0_hz, rtol=1e-5, atol=0)
+
+    def test_pieces_share_passes_and_are_each_as_alone(
+        self, tiny: CrepePitch, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a GPU takes them."""
+        pieces = [vowels(0.7), torch.zeros(0), torch.zeros(9 * HOP), vowels(0.4, seed=1)]
+        alone = [tiny.track(piece, RATE_HZ, HOP) for piece in pieces]
+        sizes: list[int] = []
+        network = tiny._network
+
+        def counted(windows: Tensor) -> Tensor:
+            sizes.append(len(windows))
+            return network(windows)
+
+        monkeypatch.setitem(tiny.__dict__, "_network", counted)
+        together = tiny._track_together(pieces, RATE_HZ, HOP)
+        assert sizes[:-1] == [64] * (len(sizes) - 1), "only the last pass is not full"
+        for one, other in zip(together, alone, strict=True):
+            assert torch.equal(one.voiced, other.voiced)
+            torch.testing.assert_close(one.f0_hz, other.f0_hz, rtol=1e-5, atol=0)
+
+    def test_on_a_cpu_a_batch_is_its_pieces_to_the_bit(self, tiny: CrepePitch) -> None:
+        pieces = [vowels(0.3), torch.zeros(0), vowels(0.2, seed=1)]
+        for pitch, piece in zip(tiny.track_batch(pieces, RATE_HZ, HOP), pieces, strict=True):
+            assert torch.equal(pitch.f0_hz, tiny.track(piece, RATE_HZ, HOP).f0_hz)
 
     def test_range_is_kept(self) -> None:
         tracker = CrepePitch(model="tiny", f0_min_hz=300.0, f0_max_hz=500.0)

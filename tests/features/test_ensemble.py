@@ -68,6 +68,19 @@ class TestVoting:
         pitch = vote(*([wrong, right] if liar == 0 else [right, wrong]))
         assert pitch.f0_hz.tolist() == pytest.approx([220.0] * 9, abs=1e-3)
 
+    def test_a_batch_is_its_pieces_and_runs_where_a_member_does(self) -> None:
+        class OnGpu(ParselmouthPitch):
+            device = "cuda"
+
+        members = {"first": ParselmouthPitch, "second": OnGpu}
+        ensemble = EnsemblePitch(members)
+        assert ensemble.device == "cuda"
+        time_s = torch.arange(RATE_HZ // 2) / RATE_HZ
+        pieces = [torch.sin(2 * torch.pi * hz * time_s) for hz in (200.0, 300.0)]
+        pieces.append(torch.zeros(0))
+        for pitch, piece in zip(ensemble.track_batch(pieces, RATE_HZ, HOP), pieces, strict=True):
+            assert torch.equal(pitch.f0_hz, ensemble.track(piece, RATE_HZ, HOP).f0_hz)
+
     def test_without_any_agreement_the_first_member_is_believed(self) -> None:
         assert vote([200.0, 210.0], [400.0, 420.0]).f0_hz.tolist() == pytest.approx([200, 210])
 

@@ -243,6 +243,37 @@ class TestTracker:
             # Late by one frame, it would be 0.22.
             assert float((pieces - whole).norm() / wander) < 0.03
 
+    def test_pieces_of_any_length_go_through_together_as_each_alone(
+        self, golden_file: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a GPU takes them. Without the masks some would differ by 0.06."""
+        tracker = RmvpePitch(str(golden_file), chunk_s=2.0, batch_size=2)
+        audio = vowels(1.1)
+        mels = [RmvpeMel()(audio[:samples]) for samples in (16_000, 5000, 40_000, 9000)]
+        mels.insert(2, torch.zeros(128, 0))
+        alone = [tracker.salience(mel) if mel.shape[1] else mel.T for mel in mels]
+        calls: list[list[int]] = []
+        network = tracker._network
+
+        def counted(mel: Tensor, lengths: list[int] | None = None) -> Tensor:
+            calls.append(lengths or [mel.shape[-1]] * len(mel))
+            return network(mel, lengths)
+
+        monkeypatch.setitem(tracker.__dict__, "_network", counted)
+        counted.size = network.size  # type: ignore[attr-defined]
+        together = tracker.saliences(mels)
+        assert len(calls) == 2, "at most 4 s in one pass, and the last piece is cut in two"
+        assert calls[0] == [32, 64, 128]
+        for one, other in zip(together, alone, strict=True):
+            torch.testing.assert_close(one, other.reshape(-1, 360), atol=1e-5, rtol=0)
+
+    def test_on_a_cpu_a_batch_is_its_pieces_to_the_bit(self, tracker: RmvpePitch) -> None:
+        pieces = [vowels(0.5), torch.zeros(0), torch.zeros(HOP * 9), vowels(0.8, seed=1)]
+        for pitch, piece in zip(tracker.track_batch(pieces, RATE_HZ, HOP), pieces, strict=True):
+            alone = tracker.track(piece, RATE_HZ, HOP)
+            assert torch.equal(pitch.f0_hz, alone.f0_hz)
+            assert torch.equal(pitch.voiced, alone.voiced)
+
     def test_bf16_is_near(self, golden: dict[str, Any], golden_file: Path) -> None:
         exact = golden["salience"][0]
         rough = RmvpePitch(str(golden_file), precision="bf16").salience(golden["mel"][0])

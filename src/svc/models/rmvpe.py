@@ -1,7 +1,7 @@
 """RMVPE's network: a deep U-Net over the mel, a bidirectional GRU, 360 pitch bins."""
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -74,15 +74,23 @@ class Rmvpe(nn.Module):
             nn.Linear(2 * _GRU_CHANNELS, PITCH_BINS),
         )
 
-    def forward(self, mel: Tensor) -> Tensor:
+    def forward(self, mel: Tensor, lengths: Sequence[int] | None = None) -> Tensor:
         """mel [B, 128, N], N a multiple of `size.frame_multiple` -> salience [B, N, 360] in 0…1.
 
         The picture is computed in the precision of the U-Net's weights, what follows in fp32.
+
+        Args:
+            mel: the input.
+            lengths: frames of each row, multiples of `size.frame_multiple`, the longest of them N;
+                each then gives what it would give without the others, in its own frames. None
+                where all are N.
         """
         picture = mel.transpose(1, 2).unsqueeze(1).to(self.cnn.weight.dtype)
-        planes = self.cnn(self.unet(picture.contiguous(memory_format=torch.channels_last)))
-        rows = planes.float().transpose(1, 2).flatten(2)
-        return cast(Tensor, self.fc(rows)).sigmoid()
+        inside = _inside(lengths, picture, self.size.levels)
+        picture = picture.contiguous(memory_format=torch.channels_last)
+        planes = self.cnn(self.unet(picture, inside))
+        rows = self.fc[0](planes.float().transpose(1, 2).flatten(2), lengths)
+        return cast(Tensor, self.fc[1](rows)).sigmoid()
 
     @torch.no_grad()
     def for_inference(self, dtype: torch.dtype = torch.float32) -> "Rmvpe":
@@ -118,8 +126,13 @@ class _Gru(nn.Module):
         super().__init__()
         self.gru = nn.GRU(channels, _GRU_CHANNELS, layers, batch_first=True, bidirectional=True)
 
-    def forward(self, rows: Tensor) -> Tensor:
-        return cast(Tensor, self.gru(rows)[0])
+    def forward(self, rows: Tensor, lengths: Sequence[int] | None) -> Tensor:
+        if lengths is None:
+            return cast(Tensor, self.gru(rows)[0])
+        packed = nn.utils.rnn.pack_padded_sequence(
+            rows, torch.tensor(lengths), batch_first=True, enforce_sorted=False
+        )
+        return nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)[0]
 
 
 class _UNet(nn.Module):
@@ -137,14 +150,17 @@ class _UNet(nn.Module):
             _Up(bottom // 2**level, size.blocks) for level in range(size.levels)
         )
 
-    def forward(self, picture: Tensor) -> Tensor:
-        x, skips = self.encoder(picture)
+    def forward(self, picture: Tensor, inside: Sequence[Tensor | None]) -> Tensor:
+        x, skips = self.encoder(picture, inside)
         for layer in cast(nn.ModuleList, self.intermediate.layers):
-            x = layer(x)
-        for layer, skip in zip(
-            cast(nn.ModuleList, self.decoder.layers), reversed(skips), strict=True
+            x = layer(x, inside[-1])
+        for layer, skip, mask in zip(
+            cast(nn.ModuleList, self.decoder.layers),
+            reversed(skips),
+            reversed(inside[:-1]),
+            strict=True,
         ):
-            x = layer(x, skip)
+            x = layer(x, skip, mask)
         return cast(Tensor, x)
 
 
@@ -159,11 +175,11 @@ class _Encoder(nn.Module):
         )
         self.pool = nn.AvgPool2d(2)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+    def forward(self, x: Tensor, inside: Sequence[Tensor | None]) -> tuple[Tensor, list[Tensor]]:
         skips = []
-        x = self.bn(x)
-        for layer in self.layers:
-            skips.append(layer(x))
+        x = _masked(self.bn(x), inside[0])
+        for layer, mask in zip(self.layers, inside[:-1], strict=True):
+            skips.append(layer(x, mask))
             x = self.pool(skips[-1])
         return x, skips
 
@@ -175,9 +191,9 @@ class _Blocks(nn.Module):
         super().__init__()
         self.conv = _residual_blocks(channels_in, channels_out, blocks)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
         for block in self.conv:
-            x = block(x)
+            x = block(x, inside)
         return x
 
 
@@ -195,10 +211,10 @@ class _Up(nn.Module):
         )
         self.conv2 = _residual_blocks(channels, channels // 2, blocks)
 
-    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
-        x = torch.cat([self.conv1(x), skip], dim=1)
+    def forward(self, x: Tensor, skip: Tensor, inside: Tensor | None) -> Tensor:
+        x = torch.cat([_masked(self.conv1(x), inside), skip], dim=1)
         for block in self.conv2:
-            x = block(x)
+            x = block(x, inside)
         return x
 
 
@@ -216,9 +232,13 @@ class _ResidualBlock(nn.Module):
         if channels_in != channels_out:
             self.shortcut = nn.Conv2d(channels_in, channels_out, 1)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, inside: Tensor | None) -> Tensor:
         residual = self.shortcut(x) if hasattr(self, "shortcut") else x
-        return cast(Tensor, self.conv(x)).add_(residual)
+        for layer in self.conv:
+            x = layer(x)
+            if isinstance(layer, nn.ReLU):  # the next convolution must find zeros outside
+                x = _masked(x, inside)
+        return _masked(x.add_(residual), inside)
 
 
 def _residual_blocks(channels_in: int, channels_out: int, blocks: int) -> nn.ModuleList:
@@ -226,6 +246,21 @@ def _residual_blocks(channels_in: int, channels_out: int, blocks: int) -> nn.Mod
         _ResidualBlock(channels_in if block == 0 else channels_out, channels_out)
         for block in range(blocks)
     )
+
+
+def _inside(lengths: Sequence[int] | None, picture: Tensor, levels: int) -> list[Tensor | None]:
+    """Per level of the U-Net and for its bottom, [B, 1, N', 1]: 1 in the frames of each row, 0 in
+    those that pad it, so that convolutions find there what they find beyond a picture's edge."""
+    if lengths is None:
+        return [None] * (levels + 1)
+    frames = torch.arange(picture.shape[2], device=picture.device)
+    own = frames < torch.tensor(lengths, device=picture.device)[:, None]
+    finest = own[:, None, :, None].to(picture.dtype)
+    return [finest[:, :, :: 2**level] for level in range(levels + 1)]
+
+
+def _masked(x: Tensor, inside: Tensor | None) -> Tensor:
+    return x if inside is None else x.mul_(inside)
 
 
 def _fold_batch_norms(layers: nn.Sequential) -> None:

@@ -28,6 +28,8 @@ class ContentEncoder(ABC):
     channels: int
     """C, the width of the features."""
     grid: FrameGrid
+    device: str = "cpu"
+    """Where it computes. Preparation gives a GPU to a single process, and many slices at once."""
 
     @abstractmethod
     def encode(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
@@ -37,7 +39,10 @@ class ContentEncoder(ABC):
         """
 
     def encode_batch(self, audios: Sequence[Tensor], sample_rate_hz: int) -> list[Tensor]:
-        """As `encode` for each of several pieces; an encoder may take them through together."""
+        """As `encode` for each of several pieces; an encoder may take them through together.
+
+        On a CPU what comes out is the same to the bit, on a GPU but for rounding.
+        """
         return [self.encode(audio, sample_rate_hz) for audio in audios]
 
     def identity(self) -> dict[str, str]:

@@ -112,7 +112,7 @@ class HubertContent(ContentEncoder):
         self._padding_samples = padding_samples
         self._window_frames = round(window_s * _RATE_HZ / FRAME_SAMPLES)
         self._dtype = _DTYPES[precision]
-        self._device = device
+        self.device = device
         self._batch_size = batch_size if device == "cuda" else 1
         self._standardise = standardise
         self.grid = FrameGrid(
@@ -167,7 +167,7 @@ class HubertContent(ContentEncoder):
     def _network(self) -> HubertNetwork:
         published = read_state_dict(self._file)
         weights = convert_hubert(published, self._layer, self._projection, self._file)
-        return HubertNetwork(weights, self._device, self._dtype)
+        return HubertNetwork(weights, self.device, self._dtype)
 
     @cached_property
     def _sha256(self) -> str:

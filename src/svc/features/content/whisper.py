@@ -73,6 +73,7 @@ class WhisperContent(ContentEncoder):
         if not 1 <= window_s <= _MAX_WINDOW_S:
             raise UserError(f"content.window_s={window_s:g} must be between 1 and 30.")
         self._folder = _model_folder(str(model))
+        self.device = device
         self._options = {
             "device": device,
             "compute_type": compute_type,

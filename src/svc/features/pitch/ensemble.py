@@ -1,6 +1,6 @@
 """Several pitch trackers that vote."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,8 @@ class EnsemblePitch(PitchTracker):
         self.members: dict[str, PitchTracker] = {
             name: make(f0_min_hz=f0_min_hz, f0_max_hz=f0_max_hz) for name, make in members.items()
         }
+        devices = [member.device for member in self.members.values()]
+        self.device = next((device for device in devices if device != "cpu"), "cpu")
 
     def track(self, audio: Tensor, sample_rate_hz: int, hop_samples: int) -> Pitch:
         """audio [T] float32 -> contour of N = T // hop_samples frames, on the CPU.
@@ -79,15 +81,23 @@ class EnsemblePitch(PitchTracker):
         Raises:
             ValueError: audio is not one-dimensional or not finite.
         """
-        contours = self._contours(audio, sample_rate_hz, hop_samples)
-        voted = self._voted(contours, hop_samples / sample_rate_hz)
-        f0_hz = np.where(np.isfinite(voted), np.exp2(np.nan_to_num(voted)), 0.0)
-        return pitch_of(f0_hz, self.f0_min_hz, self.f0_max_hz)
+        return self.track_batch([audio], sample_rate_hz, hop_samples)[0]
+
+    def track_batch(
+        self, audios: Sequence[Tensor], sample_rate_hz: int, hop_samples: int
+    ) -> list[Pitch]:
+        """As `track`; each member may take several pieces through together."""
+        pitches = []
+        for contours in self._contours(audios, sample_rate_hz, hop_samples):
+            voted = self._voted(contours, hop_samples / sample_rate_hz)
+            f0_hz = np.where(np.isfinite(voted), np.exp2(np.nan_to_num(voted)), 0.0)
+            pitches.append(pitch_of(f0_hz, self.f0_min_hz, self.f0_max_hz))
+        return pitches
 
     def compare(self, audio: Tensor, sample_rate_hz: int, hop_samples: int) -> EnsembleReport:
         """Where the members disagree about audio [T]; raises what `track` raises."""
         hop_s = hop_samples / sample_rate_hz
-        contours = self._contours(audio, sample_rate_hz, hop_samples)
+        (contours,) = self._contours([audio], sample_rate_hz, hop_samples)
         voted = self._voted(contours, hop_s)
         return report_of(list(self.members), contours, voted, self.tolerance_octaves, hop_s)
 
@@ -99,15 +109,18 @@ class EnsemblePitch(PitchTracker):
             for key, value in member.identity().items()
         }
 
-    def _contours(self, audio: Tensor, sample_rate_hz: int, hop_samples: int) -> Floats:
-        """[members, N] log2 of F0 in Hz, NaN where a member is unvoiced."""
-        rows = []
-        for member in self.members.values():
-            pitch = member.track(audio, sample_rate_hz, hop_samples)
-            voiced = pitch.voiced.cpu().numpy()
-            f0_hz = pitch.f0_hz.cpu().double().numpy()
-            rows.append(np.where(voiced, np.log2(np.where(voiced, f0_hz, 1.0)), np.nan))
-        return np.stack(rows)
+    def _contours(
+        self, audios: Sequence[Tensor], sample_rate_hz: int, hop_samples: int
+    ) -> list[Floats]:
+        """[members, N] log2 of F0 in Hz, NaN where a member is unvoiced, of each piece."""
+        found = [
+            member.track_batch(audios, sample_rate_hz, hop_samples)
+            for member in self.members.values()
+        ]
+        return [
+            np.stack([_log_f0(pitch) for pitch in of_piece])
+            for of_piece in zip(*found, strict=True)
+        ]
 
     def _voted(self, contours: Floats, hop_s: float) -> Floats:
         """[members, N] -> [N], both log2 of F0 in Hz and NaN where unvoiced."""
@@ -118,6 +131,13 @@ class EnsemblePitch(PitchTracker):
         voted = np.where(voiced, believed, np.nan)
         voted = unfold_octaves(voted, round(self.longest_jump_s / hop_s))
         return fill_dropouts(voted, round(self.longest_dropout_s / hop_s))
+
+
+def _log_f0(pitch: Pitch) -> Floats:
+    voiced = pitch.voiced.cpu().numpy()
+    f0_hz = pitch.f0_hz.cpu().double().numpy()
+    log_f0: Floats = np.where(voiced, np.log2(np.where(voiced, f0_hz, 1.0)), np.nan)
+    return log_f0
 
 
 def _believed(contours: Floats, tolerance_octaves: float) -> Floats:
