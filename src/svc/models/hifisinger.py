@@ -5,7 +5,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svc.models.conditioner import ENERGY_FLOOR, Conditioner, Conditioning
+from svc.models.conditioner import Conditioner, Conditioning
+from svc.models.mel_level import energy_level
 from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.sine_source import Randomness
 from svc.models.wavenet import WaveNet
@@ -13,8 +14,6 @@ from svc.models.wavenet import WaveNet
 MEL_CENTRE, MEL_SCALE = -5.5, 2.0
 """About the mean and the spread of the log mel of singing. The projection starts here and learns in
 these units, or hundreds of the first steps go into finding the level."""
-USUAL_LEVEL_LN = -3.0
-"""Natural logarithm of the RMS (-26 dB) at which the mel lies around `MEL_CENTRE`."""
 
 
 @dataclass(frozen=True)
@@ -107,8 +106,7 @@ class HifiSinger(nn.Module):
         hidden = F.leaky_relu(self.backbone(sequence, sequence), 0.1)
         mel: Tensor = MEL_CENTRE + MEL_SCALE * self.mel_projection(hidden).float()
         if self.level_from_energy:
-            level = conditioning.energy.float().clamp_min(ENERGY_FLOOR).log()
-            mel = mel + (level - USUAL_LEVEL_LN)[:, None]
+            mel = mel + energy_level(conditioning.energy)
         return mel
 
     def fold_weight_norm(self) -> None:
