@@ -8,6 +8,7 @@ from svc.diffusion.schedule import linear_schedule
 from svc.models.conditioner import Conditioner, Conditioning
 from svc.models.denoiser import MelDenoiser
 from svc.models.diffsvc import DiffSvc
+from svc.models.flowsvc import FirstGuess, FlowSvc
 from svc.models.mel_scaling import MelScaling
 from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.wavenet import WaveNet
@@ -59,3 +60,8 @@ def tiny_vocoder(mel_bins: int = MEL_BINS) -> NsfHifiGan:
 
 def tiny_diffsvc(use_energy: bool = True, **settings: Any) -> DiffSvc:
     return DiffSvc(**tiny_parts(use_energy), schedule=linear_schedule(), **settings)
+
+
+def tiny_flowsvc(use_energy: bool = True, **settings: Any) -> FlowSvc:
+    first_guess = FirstGuess(8, MEL_BINS, channels=12, layers=2, kernel=3)
+    return FlowSvc(**tiny_parts(use_energy), first_guess=first_guess, **settings)
