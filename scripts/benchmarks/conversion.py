@@ -15,6 +15,7 @@ from svc.audio.spec import AudioSpec
 from svc.config.instantiate import build
 from svc.inference.analysis import Analysis, Extractors
 from svc.inference.converter import Converter
+from svc.inference.singers import DirectSinger
 from svc.models.conditioner import Conditioning
 
 SPEC = AudioSpec()
@@ -115,7 +116,8 @@ def _measure(
 
 def _converter(generator: Any, channels: int, precision: str) -> Converter:
     extractors = cast(Extractors, KnownAnalysis(channels))
-    return Converter(generator, extractors, SPEC, ["singer"], precision=precision)  # type: ignore[arg-type]
+    singer = DirectSinger(generator)
+    return Converter(singer, extractors, SPEC, ["singer"], precision=precision)  # type: ignore[arg-type]
 
 
 def _input(duration_s: float) -> Tensor:

@@ -54,6 +54,11 @@ class PredecessorSinger(nn.Module):
         )
         return SingerOutput(audio=audio, mel=self.mel_head(sequence).float())
 
+    def predict_mel(self, conditioning: Conditioning) -> Tensor:
+        """What its decoder renders: the sequence itself, [B, C, N]."""
+        sequence: Tensor = self.conditioner(conditioning)
+        return sequence
+
     def fold_weight_norm(self) -> None:
         """As `HifiSinger.fold_weight_norm`."""
         self.decoder.fold_weight_norm()

@@ -11,6 +11,7 @@ from svc.features.energy.rms import RmsEnergy
 from svc.features.pitch.parselmouth import ParselmouthPitch
 from svc.inference.analysis import Extractors
 from svc.inference.converter import Converter
+from svc.inference.singers import DirectSinger
 from svc.models.conditioner import Conditioner
 from svc.models.hifisinger import HifiSinger
 from svc.models.nsf_hifigan import NsfHifiGan
@@ -59,6 +60,7 @@ def make_converter(
     make_generator: Callable[[], HifiSinger], extractors: Extractors, spec: AudioSpec
 ) -> Callable[..., Converter]:
     def make(**settings: object) -> Converter:
-        return Converter(make_generator(), extractors, spec, ["anna", "bert"], **settings)  # type: ignore[arg-type]
+        singer = DirectSinger(make_generator())
+        return Converter(singer, extractors, spec, ["anna", "bert"], **settings)  # type: ignore[arg-type]
 
     return make

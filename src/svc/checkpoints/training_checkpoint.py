@@ -44,6 +44,13 @@ class CheckpointFacts:
     format_version: int = FORMAT_VERSION
     """Version of this layout."""
 
+    def run_time_arguments(self, generator: Mapping[str, Any]) -> dict[str, Any]:
+        """What the node of a generator does not say, because only the data knew it."""
+        if "conditioner" not in generator:
+            return {}
+        known = {"content_channels": self.content_channels, "speakers": len(self.speakers)}
+        return {"conditioner": known}
+
     def to_plain(self) -> dict[str, Any]:
         """Nested dicts and lists of plain values."""
         return asdict(self)

@@ -15,18 +15,27 @@ def infer(config: Any) -> None:
     """Convert what the composed configuration names, and print what became of every file."""
     from svc.checkpoints.runs import checkpoint_to_convert_with
     from svc.cli.parts import plain_config
+    from svc.config.instantiate import build
     from svc.inference.converter import Converter
     from svc.inference.files import convert_files
     from svc.memory import keep_freed_memory
 
     keep_freed_memory()
     plain = plain_config(config, run_time={})
+    others = {"vocoder": plain["vocoder"], "refine_checkpoint": plain["refine"]["checkpoint"]}
     converter = Converter.from_checkpoint(
         checkpoint_to_convert_with(Path(plain["checkpoint"])),
         device=plain["device"],
         precision=plain["precision"],
         content_model=plain["content_model"],
         match_level=plain["match_level"],
+        sampler=build(plain["sampler"]) if plain["sampler"] else None,
+        refine_steps=plain["refine"]["steps"],
+        seed=plain["seed"],
+        **{
+            name: None if path is None else checkpoint_to_convert_with(Path(path))
+            for name, path in others.items()
+        },
     )
     report = convert_files(
         converter,

@@ -36,6 +36,7 @@ def train(config: Any) -> float | None:
         run_of,
         training_parts,
         with_absolute_folders,
+        with_trained_vocoder,
     )
     from svc.config.instantiate import build
     from svc.memory import keep_freed_memory
@@ -50,6 +51,7 @@ def train(config: Any) -> float | None:
         config.paths.run_dir = str(run_of(checkpoint))
         plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
+    plain = with_trained_vocoder(plain, spec)
     store = prepared_store(plain, spec)
     parts = training_parts(plain, spec, store, run_dir)
     fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)

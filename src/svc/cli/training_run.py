@@ -15,6 +15,7 @@ from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule
 from svc.data.store import MANIFEST, FeatureStore
 from svc.errors import UserError, UserErrors
+from svc.inference.loading import load_vocoder
 from svc.training.runs import (
     checkpoint_to_resume,
     find_resumable_run,
@@ -124,12 +125,7 @@ def training_parts(
     )
     module = build(
         config["arch"],
-        generator={
-            "conditioner": {
-                "content_channels": store.content_channels,
-                "speakers": len(store.speakers),
-            }
-        },
+        **run_time_settings(config["arch"], store),
         audio=spec,
         optimizer=build(config["optim"]),
         scheduler=build(config["scheduler"]) if config["scheduler"] else None,
@@ -146,6 +142,37 @@ def training_parts(
         logger.log_hyperparams(dict(config))  # what a dashboard finds and compares runs by
     data = build(config["data"], store=store, spec=spec)
     return TrainingParts(trainer, module, data)
+
+
+def run_time_settings(arch: Mapping[str, Any], store: FeatureStore) -> dict[str, Any]:
+    """What of a model only the prepared dataset knows; a vocoder by itself wants none of it."""
+    if "conditioner" not in arch["generator"]:
+        return {}
+    known = {"content_channels": store.content_channels, "speakers": len(store.speakers)}
+    return {"generator": {"conditioner": known}}
+
+
+def with_trained_vocoder(config: Mapping[str, Any], spec: AudioSpec) -> dict[str, Any]:
+    """A copy of the configuration in which the vocoder is that of `vocoder_weights`, where given.
+
+    Raises:
+        UserError: the file holds no vocoder of these mels, or the architecture takes none.
+    """
+    path = config["vocoder_weights"]
+    if path is None:
+        return dict(config)
+    node = load_vocoder(Path(path), spec).node
+    arch, generator = config["arch"], config["arch"]["generator"]
+    if "vocoder" in generator:
+        generator = {**generator, "vocoder": node}
+    elif generator["_target_"] == node["_target_"]:
+        generator = node
+    else:
+        raise UserError(
+            f"vocoder_weights={path}: this architecture learns its own decoder and takes no "
+            f"vocoder; leave it out, or choose arch=diffsvc, flowsvc or nsf_hifigan."
+        )
+    return {**config, "vocoder": node, "arch": {**arch, "generator": generator}}
 
 
 def with_absolute_folders(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -30,6 +30,7 @@ def check_config(
     faults = signature_faults(config, run_time=run_time)
     faults += _nodes_without_target(config)
     faults += _framing_faults(config)
+    faults += _unread_settings(config)
     if device_problem is not None and "trainer" in config:
         faults += _device_faults(config["trainer"], device_problem)
     if faults:
@@ -61,6 +62,17 @@ def _framing_faults(config: Mapping[str, Any]) -> list[str]:
             f"audio.hop_samples={audio.get('hop_samples')}; they must be equal"
         )
     return faults
+
+
+def _unread_settings(config: Mapping[str, Any]) -> list[str]:
+    """Groups that were chosen but that nothing of this architecture takes."""
+    arch = config.get("arch") or {}
+    if not config.get("sampler") or "sampler" in arch or not arch:
+        return []
+    return [
+        f"sampler={config['sampler'].get('_target_')}: this architecture makes its mel in one pass "
+        f"and has no sampler; leave it out, or choose arch=diffsvc or arch=flowsvc"
+    ]
 
 
 def _device_faults(trainer: Mapping[str, Any], device_problem: DeviceCheck) -> list[str]:

@@ -51,7 +51,7 @@ def with_shuffled_content(converter: Converter, seed: int = 0) -> Converter:
         converter.extractors, content=ShuffledContent(converter.extractors.content, seed)
     )
     return Converter(
-        converter.generator,
+        converter.singer,
         extractors,
         converter.spec,
         converter.speakers,

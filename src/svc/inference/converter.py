@@ -2,7 +2,8 @@
 
 import difflib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import soxr
@@ -11,17 +12,18 @@ from torch import Tensor
 from torch.nn import functional
 
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
-from svc.config.instantiate import build
+from svc.diffusion.samplers.base import Sampler
 from svc.errors import UserError
 from svc.inference.analysis import Analysis, Extractors
-from svc.inference.chunking import Chunk, join, plan_chunks
+from svc.inference.chunking import join, plan_chunks
 from svc.inference.devices import Precision, check_precision, choose_device
-from svc.inference.excitation import render_excitation
-from svc.inference.extractors import build_extractors
-from svc.inference.output import apply_gate, limit_peaks, matching_gain, silence_gate
+from svc.inference.loading import extractors_of, load_model, load_vocoder, singer_of
+from svc.inference.output import limit_peaks, matching_gain, silence_gate
+from svc.inference.refinement import Refinement, load_refinement
+from svc.inference.rendering import Progress, render_chunks
+from svc.inference.singers import Singer
 from svc.models.conditioner import Conditioning
-from svc.models.hifisinger import HifiSinger
+from svc.models.mel_singer import MelSinger
 
 MAX_SHIFT_SEMITONES = 24.0
 MAX_RATE_HZ = 192_000
@@ -29,14 +31,12 @@ MAX_RATE_HZ = 192_000
 _ANALYSIS_SHARE = 0.2
 """About the share of the time that analysis takes; for the progress alone."""
 
-Progress = Callable[[float], None]
-
 
 class Converter:
-    """Converts recordings with one model.
+    """Converts recordings with one model, or with one and a second that refines its mels.
 
     Args:
-        generator: weights loaded; its weight norm is folded and it moves to `device`.
+        singer: the model and its vocoder; moves to `device`.
         extractors: with the settings that the training data was extracted with.
         spec: framing of the model.
         speakers: names in the order of the model's speaker table.
@@ -44,7 +44,8 @@ class Converter:
         precision: "bf16" runs the networks under autocast; the sine source stays float32.
         max_chunk_s: longest piece that is rendered at once.
         match_level: give each conversion, as a whole, the level of its source.
-        seed: of the sine source's phases and noise. The same input gives the same output.
+        refinement: applied between mel and vocoder.
+        seed: of all noise. The same input gives the same output.
 
     Raises:
         UserError: the device does not compute in this precision.
@@ -52,7 +53,7 @@ class Converter:
 
     def __init__(
         self,
-        generator: HifiSinger,
+        singer: Singer,
         extractors: Extractors,
         spec: AudioSpec,
         speakers: Sequence[str],
@@ -61,12 +62,16 @@ class Converter:
         precision: Precision = "fp32",
         max_chunk_s: float = 30.0,
         match_level: bool = True,
+        refinement: Refinement | None = None,
         seed: int = 0,
     ) -> None:
         self.device = torch.device(device)
         check_precision(precision, self.device)
-        generator.fold_weight_norm()
-        self.generator = generator.to(self.device).eval().requires_grad_(False)
+        singer.to(self.device)
+        if refinement is not None:
+            refinement.refiner.network.to(self.device)
+        self.singer = singer
+        self.refinement = refinement
         self.extractors = extractors
         self.spec = spec
         self.speakers = list(speakers)
@@ -83,6 +88,11 @@ class Converter:
         precision: Precision = "fp32",
         content_model: str | None = None,
         match_level: bool = True,
+        sampler: Sampler | None = None,
+        vocoder: Path | str | None = None,
+        refine_checkpoint: Path | str | None = None,
+        refine_steps: int = 100,
+        seed: int = 0,
     ) -> "Converter":
         """A converter from a training checkpoint alone: it holds model, weights and settings.
 
@@ -93,45 +103,42 @@ class Converter:
             content_model: folder (or name) of the content encoder's weights, which a checkpoint
                 does not hold; None looks where they were in training.
             match_level: give each conversion, as a whole, the level of its source.
+            sampler: of a model that samples; None for the one of its training. It also leads the
+                refinement where the first model has none.
+            vocoder: a checkpoint to render with in place of the model's own vocoder.
+            refine_checkpoint: of a DiffSVC model that refines the mels.
+            refine_steps: of its schedule, up to which they are noised.
+            seed: of all noise.
 
         Raises:
-            UserError: the file is not a usable checkpoint, the device or precision is not here, or
-                the content encoder's weights are missing or others than in training.
+            UserError: a file is not a usable checkpoint, parts do not fit each other, the device
+                or precision is not here, or the content encoder's weights are missing or others
+                than in training.
         """
         chosen = choose_device(device)
         check_precision(precision, chosen)
-        facts, weights = load_training_checkpoint(path)
-        try:
-            generator = build(
-                facts.config["arch"]["generator"],
-                trusted=False,
-                conditioner={
-                    "content_channels": facts.content_channels,
-                    "speakers": len(facts.speakers),
-                },
-            )
-            extractors = build_extractors(facts, chosen, content_model)
-        except KeyError as error:
-            raise UserError(
-                f"The configuration in the checkpoint {path} lacks {error}; it was not written by "
-                f"svc-train, or by another version ({facts.svc_version})."
-            ) from error
-        try:
-            generator.load_state_dict(weights)
-        except RuntimeError as error:
-            first_lines = "\n".join(str(error).splitlines()[:4])
-            raise UserError(
-                f"The weights in the checkpoint {path} do not fit the model that its "
-                f"configuration describes (svc {facts.svc_version}): {first_lines}"
-            ) from error
+        loaded = load_model(path)
+        refines_another = refine_checkpoint is not None and not isinstance(
+            loaded.network, MelSinger
+        )
+        singer = singer_of(
+            loaded,
+            None if refines_another else sampler,
+            None if vocoder is None else load_vocoder(vocoder, loaded.facts.audio).network,
+        )
+        refinement = None
+        if refine_checkpoint is not None:
+            refinement = load_refinement(refine_checkpoint, loaded, sampler, refine_steps, chosen)
         return cls(
-            generator,
-            extractors,
-            facts.audio,
-            facts.speakers,
+            singer,
+            extractors_of(loaded, chosen, content_model),
+            loaded.facts.audio,
+            loaded.facts.speakers,
             device=chosen,
             precision=precision,
             match_level=match_level,
+            refinement=refinement,
+            seed=seed,
         )
 
     @torch.inference_mode()
@@ -173,15 +180,25 @@ class Converter:
         analysis = self.extractors.analyse(
             padded, self.spec, progress and _part_of(progress, 0.0, _ANALYSIS_SHARE)
         )
-        conditioning = self._conditioning(analysis, index, pitch_shift_semitones)
+        conditioning = _conditioning(analysis, index, pitch_shift_semitones)
+        refinement = None
+        if self.refinement is not None:
+            refined = self._refined_conditioning(padded, conditioning, self.speakers[index])
+            refinement = (self.refinement.refiner, refined)
         chunks = plan_chunks(
-            padded,
-            self.spec,
-            max_chunk_s=self.max_chunk_s,
-            context_frames=self.generator.receptive_frames,
+            padded, self.spec, max_chunk_s=self.max_chunk_s, context_frames=self._context_frames
         )
-        rendered = self._render(
-            conditioning, chunks, gate, progress and _part_of(progress, _ANALYSIS_SHARE, 1.0)
+        rendered = render_chunks(
+            self.singer,
+            conditioning,
+            chunks,
+            gate,
+            self.spec,
+            refinement=refinement,
+            device=self.device,
+            precision=self.precision,
+            seed=self.seed,
+            progress=progress and _part_of(progress, _ANALYSIS_SHARE, 1.0),
         )
         converted = join(chunks, rendered, hop)[:samples]
         if self.match_level:
@@ -233,50 +250,37 @@ class Converter:
         )
         return functional.pad(resampled, (0, max(1, wanted) - len(resampled)))
 
-    def _conditioning(self, analysis: Analysis, index: int, shift_semitones: float) -> Conditioning:
-        """The whole recording, B = 1, on the CPU."""
-        return Conditioning(
-            content=analysis.content[None],
-            f0_hz=analysis.f0_hz[None] * 2 ** (shift_semitones / 12),
-            voiced=analysis.voiced[None],
-            energy=analysis.energy[None],
-            speaker=torch.tensor([index]),
-            # Formants stay those of the speaker: the key shift describes how the training audio
-            # was transposed, and nothing here is transposed but the melody.
-            key_shift_semitones=torch.zeros(1),
-        )
+    @property
+    def _context_frames(self) -> int:
+        """Frames on each side of a chunk that its own depend on."""
+        refinement = self.refinement
+        more = 0 if refinement is None else refinement.refiner.receptive_frames
+        return self.singer.receptive_frames + more
 
-    def _render(
-        self,
-        conditioning: Conditioning,
-        chunks: Sequence[Chunk],
-        gate: Tensor,
-        progress: Progress | None,
-    ) -> Iterator[Tensor]:
-        """Chunk by chunk [frames of the chunk * hop] on the CPU."""
-        hop, device = self.spec.hop_samples, self.device
-        excitation = render_excitation(
-            self.generator.decoder.sine_source,
-            conditioning.f0_hz[0].to(device),
-            conditioning.voiced[0].to(device),
-            torch.Generator(device).manual_seed(self.seed),
-        )
-        for chunk in chunks:
-            start, stop = chunk.render_start_frame, chunk.render_stop_frame
-            let_through = gate[start:stop]
-            if let_through.any():
-                source = excitation[:, :, start * hop : stop * hop].to(device)
-                with torch.autocast(
-                    device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16"
-                ):
-                    output = self.generator(
-                        conditioning.crop(start, stop).to(device), source=source
-                    )
-                yield apply_gate(output.audio[0, 0].float().cpu(), let_through)
-            else:
-                yield torch.zeros((stop - start) * hop)
-            if progress is not None:
-                progress(chunk.stop_frame / chunks[-1].stop_frame)
+    def _refined_conditioning(
+        self, audio: Tensor, conditioning: Conditioning, speaker: str
+    ) -> Conditioning:
+        """What the refining model hears: the same notes, its own content, its own speaker table."""
+        assert self.refinement is not None
+        index = torch.tensor([self.refinement.speaker_index(speaker)])
+        if self.refinement.extractors is None:
+            return replace(conditioning, speaker=index)
+        its_own = _conditioning(self.refinement.extractors.analyse(audio, self.spec), 0, 0.0)
+        return replace(its_own, f0_hz=conditioning.f0_hz, voiced=conditioning.voiced, speaker=index)
+
+
+def _conditioning(analysis: Analysis, speaker: int, shift_semitones: float) -> Conditioning:
+    """The whole recording, B = 1, on the CPU."""
+    return Conditioning(
+        content=analysis.content[None],
+        f0_hz=analysis.f0_hz[None] * 2 ** (shift_semitones / 12),
+        voiced=analysis.voiced[None],
+        energy=analysis.energy[None],
+        speaker=torch.tensor([speaker]),
+        # Formants stay those of the speaker: the key shift describes how the training audio
+        # was transposed, and nothing here is transposed but the melody.
+        key_shift_semitones=torch.zeros(1),
+    )
 
 
 def check_shift(semitones: float) -> None:

@@ -32,8 +32,8 @@ from svc.audio.io import (
 )
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError, UserErrors
-from svc.inference.converter import Progress as OnProgress
 from svc.inference.converter import check_shift
+from svc.inference.rendering import Progress as OnProgress
 
 OUTPUT_SUFFIXES = (".wav", ".flac")
 _LISTED = 20

@@ -48,8 +48,9 @@ class ValidationSamples(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Write the crops of this batch that are still wanted; `outputs` is that of
-        `validation_step`: a dict with audio [B, 1, T] and perhaps mel [B, M, N]."""
-        if not trainer.is_global_zero:
+        `validation_step`: a dict with audio [B, 1, T] and perhaps mel [B, M, N], or without them
+        where this batch was not rendered."""
+        if not trainer.is_global_zero or "audio" not in outputs:
             return
         for item in range(min(len(batch.audio), self.count - self._written)):
             frames = int(batch.lengths_frames[item])

@@ -1,0 +1,158 @@
+"""Models out of checkpoints, ready to convert."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from svc.audio.spec import AudioSpec
+from svc.checkpoints.training_checkpoint import CheckpointFacts, load_training_checkpoint
+from svc.config.instantiate import build
+from svc.diffusion.samplers.base import Sampler
+from svc.errors import UserError
+from svc.inference.analysis import Extractors
+from svc.inference.extractors import build_extractors
+from svc.inference.singers import DirectSinger, SamplingSinger, Singer
+from svc.models.hifisinger import HifiSinger
+from svc.models.mel_singer import MelSinger
+from svc.models.nsf_hifigan import NsfHifiGan
+from svc.models.vocoder import Vocoder
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A network with its weights, and what its checkpoint says about it."""
+
+    path: Path
+    facts: CheckpointFacts
+    network: nn.Module
+
+
+@dataclass(frozen=True)
+class LoadedVocoder:
+    """A vocoder with its weights."""
+
+    node: dict[str, Any]
+    """The plain configuration that builds it."""
+    network: Vocoder
+
+
+def load_model(path: Path | str) -> LoadedModel:
+    """Build the model that a training checkpoint describes, out of parts of svc only.
+
+    Raises:
+        UserError: the file is not a usable checkpoint.
+    """
+    path = Path(path)
+    facts, weights = load_training_checkpoint(path)
+    try:
+        node = facts.config["arch"]["generator"]
+    except KeyError as error:
+        raise incomplete(path, facts, error) from error
+    network: nn.Module = build(node, trusted=False, **facts.run_time_arguments(node))
+    try:
+        network.load_state_dict(weights)
+    except RuntimeError as error:
+        first_lines = "\n".join(str(error).splitlines()[:4])
+        raise UserError(
+            f"The weights in the checkpoint {path} do not fit the model that its "
+            f"configuration describes (svc {facts.svc_version}): {first_lines}"
+        ) from error
+    return LoadedModel(path, facts, network)
+
+
+def load_vocoder(path: Path | str, spec: AudioSpec) -> LoadedVocoder:
+    """A vocoder's checkpoint (arch=nsf_hifigan), or the vocoder inside another model's.
+
+    Args:
+        path: a .ckpt file.
+        spec: of the mels that it is to render.
+
+    Raises:
+        UserError: it holds no vocoder, or one that was trained on mels of another definition.
+    """
+    loaded = load_model(path)
+    require_same_mel(f"The vocoder {path}", loaded.facts.audio, spec)
+    node, network = loaded.facts.config["arch"]["generator"], loaded.network
+    for part in ("decoder", "vocoder"):  # of a HiFiSinger, of a DiffSVC
+        if part in node:
+            node, network = node[part], getattr(network, part)
+    if not isinstance(network, NsfHifiGan):
+        raise UserError(
+            f"{path} holds no vocoder but a {type(network).__name__}. Give a checkpoint of "
+            f"arch=nsf_hifigan."
+        )
+    return LoadedVocoder(node, network)
+
+
+def singer_of(loaded: LoadedModel, sampler: Sampler | None, vocoder: Vocoder | None) -> Singer:
+    """The model as the converter uses it.
+
+    Args:
+        loaded: HiFiSinger, DiffSVC or FlowSVC.
+        sampler: in place of the one of the training; None for that.
+        vocoder: in place of the model's own; None for that.
+
+    Raises:
+        UserError: it cannot convert, or the sampler does not fit.
+    """
+    network = loaded.network
+    if isinstance(network, HifiSinger):
+        if sampler is not None:
+            raise UserError(
+                f"sampler={type(sampler).__name__}: {loaded.path} is a HiFiSinger, which converts "
+                f"in one pass and has no sampler; leave it out."
+            )
+        return DirectSinger(network, vocoder)
+    if isinstance(network, MelSinger):
+        return SamplingSinger(network, sampler or sampler_of(loaded), vocoder)
+    raise UserError(
+        f"{loaded.path} holds a {type(network).__name__}, which renders mels but does not convert. "
+        f"Give the checkpoint of a conversion model; a vocoder goes into vocoder=FILE."
+    )
+
+
+def extractors_of(
+    loaded: LoadedModel, device: torch.device, content_model: str | None = None
+) -> Extractors:
+    """What a model's inputs are extracted with, see `build_extractors`."""
+    try:
+        return build_extractors(loaded.facts, device, content_model)
+    except KeyError as error:
+        raise incomplete(loaded.path, loaded.facts, error) from error
+
+
+def sampler_of(loaded: LoadedModel) -> Sampler:
+    """The sampler that a model was validated with."""
+    try:
+        sampler: Sampler = build(loaded.facts.config["sampler"], trusted=False)
+    except KeyError as error:
+        raise incomplete(loaded.path, loaded.facts, error) from error
+    return sampler
+
+
+def require_same_mel(what: str, its: AudioSpec, wanted: AudioSpec) -> None:
+    """Refuse a part whose mels are not those of another part.
+
+    Raises:
+        UserError: names what differs.
+    """
+    mine, theirs = asdict(its), asdict(wanted)
+    different = [
+        f"{name} is {mine[name]}, not {theirs[name]}" for name in mine if mine[name] != theirs[name]
+    ]
+    if different:
+        raise UserError(
+            f"{what} was trained on mels of another definition: {'; '.join(different)}. What makes "
+            f"mels and what renders them must agree; train both with the same audio= settings."
+        )
+
+
+def incomplete(path: Path, facts: CheckpointFacts, error: KeyError) -> UserError:
+    """What to say of a checkpoint whose configuration lacks a part."""
+    return UserError(
+        f"The configuration in the checkpoint {path} lacks {error}; it was not written by "
+        f"svc-train, or by another version ({facts.svc_version})."
+    )

@@ -1,0 +1,111 @@
+"""The models that convert, as the converter uses them: conditioning to mel, mel to waveform."""
+
+from abc import ABC, abstractmethod
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from svc.diffusion.samplers.base import Sampler
+from svc.diffusion.sampling import initial_noise
+from svc.errors import UserError
+from svc.models.conditioner import Conditioning
+from svc.models.hifisinger import HifiSinger
+from svc.models.mel_singer import MelSinger
+from svc.models.vocoder import Vocoder
+
+
+class Singer(ABC):
+    """Predicts mels that its vocoder makes audible.
+
+    Args:
+        network: the model; its weights are loaded.
+        vocoder: what renders its mels.
+        mel_frames: context on each side that can influence a frame of the mel.
+    """
+
+    def __init__(self, network: nn.Module, vocoder: Vocoder, mel_frames: int) -> None:
+        vocoder.fold_weight_norm()
+        self.network = network.eval().requires_grad_(False)
+        self.vocoder = vocoder
+        self._renderer = cast(nn.Module, vocoder).eval().requires_grad_(False)
+        self.mel_frames = mel_frames
+
+    @property
+    def receptive_frames(self) -> int:
+        """Frames of context on each side that can influence a frame's samples."""
+        return self.mel_frames + self.vocoder.receptive_frames
+
+    def to(self, device: torch.device) -> None:
+        """Move to a device."""
+        self.network.to(device)
+        self._renderer.to(device)
+
+    def noise(self, frames: int, rng: torch.Generator) -> Tensor | None:
+        """What a whole recording starts from, [1, M, frames], so that pieces of it agree wherever
+        they are cut; None where nothing is random."""
+        return None
+
+    @abstractmethod
+    def mel(self, conditioning: Conditioning, noise: Tensor | None, rng: torch.Generator) -> Tensor:
+        """conditioning of N frames, their `noise` [1, M, N] -> [1, M, N] natural-log mel.
+
+        `rng` is for what is drawn anew at every step.
+        """
+
+
+class DirectSinger(Singer):
+    """A HiFiSinger: one pass."""
+
+    def __init__(self, network: HifiSinger, vocoder: Vocoder | None = None) -> None:
+        mel_frames = network.receptive_frames - network.decoder.receptive_frames
+        super().__init__(network, vocoder or network.decoder, mel_frames)
+        self._predict = network.predict_mel
+
+    def mel(self, conditioning: Conditioning, noise: Tensor | None, rng: torch.Generator) -> Tensor:
+        """See the base class."""
+        return self._predict(conditioning)
+
+
+class SamplingSinger(Singer):
+    """A model that makes a mel out of noise, with the sampler that leads there.
+
+    The context is that of one evaluation of the network. Over many it adds up to more, but what
+    lies further away hardly shows, and joints are crossfaded.
+
+    Raises:
+        UserError: the sampler is for models of another kind.
+    """
+
+    def __init__(
+        self, network: MelSinger, sampler: Sampler, vocoder: Vocoder | None = None
+    ) -> None:
+        check_sampler(network, sampler)
+        mel_frames = network.receptive_frames - network.vocoder.receptive_frames
+        super().__init__(network, vocoder or network.vocoder, mel_frames)
+        self._model = network
+        self._sampler = sampler
+
+    def noise(self, frames: int, rng: torch.Generator) -> Tensor:
+        """See the base class."""
+        return initial_noise(
+            (1, self._model.mel_bins, frames), rng, self._sampler.temperature, rng.device
+        )
+
+    def mel(self, conditioning: Conditioning, noise: Tensor | None, rng: torch.Generator) -> Tensor:
+        """See the base class."""
+        return self._model.predict_mel(conditioning, self._sampler, noise=noise, rng=rng)
+
+
+def check_sampler(network: MelSinger, sampler: Sampler) -> None:
+    """Whether a sampler can lead a model from noise to a mel.
+
+    Raises:
+        UserError: one is for diffusion, the other for a rectified flow.
+    """
+    if sampler.path != network.path:
+        better = "euler or heun" if network.path == "flow" else "unipc, dpm_solver_pp, ddim, …"
+        raise UserError(
+            f"sampler={type(sampler).__name__} is for {sampler.path} models, and this one is of "
+            f"the kind {network.path}; take sampler={better}."
+        )
