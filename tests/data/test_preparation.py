@@ -270,7 +270,7 @@ def test_long_recordings_are_cut_block_by_block(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_voice(tmp_path / "anna" / "long.wav", 60.0, seed=1)
-    monkeypatch.setattr("svc.data.extraction._BLOCK_S", 14.0)
+    monkeypatch.setattr("svc.data.cutting._BLOCK_S", 14.0)
     prepare_small(tmp_path / "anna", tmp_path / "store")
     store = FeatureStore.open(tmp_path / "store")
     original, _ = soundfile.read(tmp_path / "anna" / "long.wav", dtype="int16")

@@ -1,34 +1,29 @@
-"""One recording -> the arrays of its slices. This is what the workers of a preparation run."""
+"""Recordings -> the arrays of their slices. This is what the workers of a preparation run."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from svc.audio.io import iter_audio, read_audio
-from svc.audio.mel import MelSpectrogram
-from svc.audio.slicing import slice_at_silences
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.content import ContentPerturbation
+from svc.data.cutting import Values, cut_recording, slice_of, with_pitch
+from svc.data.report import reason_of
 from svc.data.settings import ExtractionSettings, PartFactory
+from svc.data.slice_features import ALL_FEATURES, SliceExtractors, SliceFeatures
 from svc.data.sources import Recording
 from svc.data.store import AUDIO_FULL_SCALE, Feature, SliceRecord
-from svc.data.store_writer import SourceRecord, StoreWriter, slice_id
+from svc.data.store_writer import SourceRecord, StoreWriteError, StoreWriter
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder, FrameGrid
 from svc.features.energy.base import EnergyExtractor
-from svc.features.pitch.base import Pitch, PitchTracker
+from svc.features.pitch.base import PitchTracker
 
-CLIPPED_LEVEL = 0.999
-_QUIETEST_DB = -120.0
-_BLOCK_S = 600.0
-"""Longer recordings are read and cut in blocks of this length, so that memory stays bounded."""
-
-Values = NDArray[Any]
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -44,6 +39,16 @@ class Recipe:
     store_mel: bool = False
     perturbation: PartFactory[ContentPerturbation] | None = None
     """Makes the audio of the content variants; None where none are stored."""
+    batch_s: float | None = 120.0
+    """Seconds of audio, perturbed copies included, that are held at once and go through the
+    extractors together; None or 0 for one slice at a time. Says how fast, not what."""
+
+    def __post_init__(self) -> None:
+        if self.batch_s is not None and not self.batch_s >= 0:
+            raise UserError(
+                f"preparation.batch_s={self.batch_s} must be at least 0, or null for one slice at "
+                f"a time."
+            )
 
     def settings(self) -> ExtractionSettings:
         """What determines the features."""
@@ -73,142 +78,225 @@ class Job:
     """What was finished of it before; its audio stays where "audio" need not be extracted."""
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How a job ended."""
+
+    name: str
+    """Of the recording."""
+    result: SourceRecord | str
+    """What is finished, or the reason why it cannot be used."""
+
+
+@dataclass
+class _UnderWay:
+    """A recording of which not all slices are done."""
+
+    job: Job
+    is_cut: bool = False
+    """Whether all of its slices are known."""
+    waiting: int = 0
+    """Slices that have not been measured."""
+    done: list[SliceRecord] = field(default_factory=list)
+    fault: str | None = None
+
+    def fail(self, error: Exception, place: str = "") -> None:
+        """Keep the first reason why it cannot be used."""
+        if self.fault is not None:
+            return
+        # Extractors are foreign code; what one of them cannot digest must neither end the
+        # preparation of a thousand other files nor go unmentioned.
+        _LOG.debug("extraction of %s failed%s", self.job.recording.name, place, exc_info=error)
+        if isinstance(error, UserError):
+            self.fault = reason_of(error) + place
+        else:
+            self.fault = f"extraction failed{place}: {type(error).__name__}: {error}"
+
+
+@dataclass(frozen=True)
+class _Slice:
+    """A slice that waits to be measured, together with others."""
+
+    of: _UnderWay
+    record: SliceRecord
+    stored: Values
+    """[T] int16."""
+
+
 class RecordingExtractor:
     """Extracts recordings into a store.
 
     Features are measured on the audio as it is stored (16 bit), so that they belong to exactly what
     training hears and come out the same when only some of them are extracted again later.
 
-    16-bit rounding keeps quiet recordings at their level: its noise lies at -101 dB full scale. A
-    slice whose peak exceeds full scale (files of floats, overshoot of the resampler) is scaled down
-    to it as a whole, and its record keeps the gain.
+    Args:
+        recipe: how features are made.
+        writer: of the store.
+        only: features that jobs will ask for; models of others are not loaded.
+
+    Raises:
+        UserError: an extractor cannot be built.
     """
 
-    def __init__(self, recipe: Recipe, writer: StoreWriter) -> None:
+    def __init__(
+        self, recipe: Recipe, writer: StoreWriter, only: Collection[Feature] = ALL_FEATURES
+    ) -> None:
         self._spec = recipe.spec
         self._slicing = dict(recipe.slicing)
-        self._content = recipe.content()
-        self._pitch = recipe.pitch()
-        self._energy = recipe.energy()
-        self._mel = MelSpectrogram(recipe.spec) if recipe.store_mel else None
-        self._perturbation = recipe.perturbation() if recipe.perturbation else None
+        self._batch_s = recipe.batch_s or 0.0
+        self._extractors = SliceExtractors(
+            recipe.spec,
+            recipe.content,
+            recipe.pitch,
+            recipe.energy,
+            recipe.store_mel,
+            recipe.perturbation,
+            only,
+        )
         self._writer = writer
 
     @property
     def content_grid(self) -> FrameGrid:
-        """Where the content encoder's frames lie."""
-        return self._content.grid
-
-    def extract(self, job: Job) -> SourceRecord:
-        """Write the arrays of every slice, then the record.
+        """Where the content encoder's frames lie.
 
         Raises:
-            AudioFileError: the recording cannot be used.
-            UserError: an extractor gave something unusable, or nothing of it is long enough.
+            ValueError: it was made without one.
+        """
+        if self._extractors.content is None:
+            raise ValueError("this extractor has no content encoder")
+        return self._extractors.content.grid
+
+    @property
+    def on_gpu(self) -> frozenset[Feature]:
+        """The features that it computes on a GPU."""
+        return self._extractors.on_gpu
+
+    def extract(self, jobs: Iterable[Job]) -> Iterator[Outcome]:
+        """Write the arrays of every slice of recordings, and then each one's record.
+
+        Slices go through the extractors together, those of several recordings where they are short,
+        at most `batch_s` seconds at once. A recording that cannot be used harms no other.
+
+        Yields:
+            How each job ended, in their order.
+
+        Raises:
             StoreWriteError: the store cannot be written.
         """
-        slices = []
-        if "audio" in job.features or job.previous is None:
-            self._writer.forget_source(job.recording.name)
-            for index, (start, audio) in enumerate(self._cut(job)):
-                slices.append(self._new_slice(job, index, start, audio))
-        else:
+        under_way: list[_UnderWay] = []
+        batch: list[_Slice] = []
+        held_s = 0.0
+        for job in jobs:
+            recording = _UnderWay(job)
+            under_way.append(recording)
+            for item in self._slices(recording):
+                copies = self._extractors.copies_of(job.features)
+                item_s = item.record.duration_s * (1 + copies)
+                if batch and held_s + item_s > self._batch_s:
+                    self._finish_slices(batch)
+                    yield from self._ended(under_way)
+                    batch, held_s = [], 0.0
+                if recording.fault is not None:
+                    break
+                batch.append(item)
+                held_s += item_s
+                recording.waiting += 1
+            recording.is_cut = True
+        self._finish_slices(batch)
+        yield from self._ended(under_way)
+
+    def _ended(self, under_way: list[_UnderWay]) -> Iterator[Outcome]:
+        """Write the records of recordings that are done with, and take them off the list."""
+        while under_way and under_way[0].is_cut and not under_way[0].waiting:
+            recording = under_way.pop(0)
+            job = recording.job
+            if recording.fault is None and not recording.done:
+                recording.fault = "no slice of it is long enough"
+            if recording.fault is not None:
+                yield Outcome(job.recording.name, recording.fault)
+                continue
+            encoder, before = self._extractors.content, job.previous
+            channels = before.content_channels if before else 0
+            done = SourceRecord(
+                name=job.recording.name,
+                speaker=job.recording.speaker,
+                sha256=job.sha256,
+                fingerprints=dict(job.fingerprints),
+                content_channels=encoder.channels if encoder else channels,
+                slices=tuple(recording.done),
+            )
+            self._writer.write_source(done)
+            yield Outcome(job.recording.name, done)
+
+    def _slices(self, recording: _UnderWay) -> Iterator[_Slice]:
+        """The slices of a recording, whose audio is in the store; its fault where there is one."""
+        job = recording.job
+        try:
+            if "audio" in job.features or job.previous is None:
+                self._writer.forget_source(job.recording.name)
+                pieces = cut_recording(
+                    job.recording.path, job.duration_s, self._spec, self._slicing
+                )
+                for index, (start, audio) in enumerate(pieces):
+                    record, stored = slice_of(
+                        job.recording, job.sha256, index, start, audio, self._spec
+                    )
+                    self._writer.write_array(record.speaker, record.id, "audio", stored)
+                    yield _Slice(recording, record, stored)
+                return
             # While its arrays change, the record must not promise them, nor once they are half
             # changed and the settings are back to what they were.
             self._writer.write_source(job.previous.keeping(job.fingerprints.keys() - job.features))
-            slices = [self._old_slice(job, record) for record in job.previous.slices]
-        if not slices:
-            raise UserError("no slice of it is long enough")
-        done = SourceRecord(
-            name=job.recording.name,
-            speaker=job.recording.speaker,
-            sha256=job.sha256,
-            fingerprints=dict(job.fingerprints),
-            content_channels=self._content.channels,
-            slices=tuple(slices),
-        )
-        self._writer.write_source(done)
-        return done
+            for record in job.previous.slices:
+                stored = self._writer.read_array(record.speaker, record.id, "audio")
+                yield _Slice(recording, record, stored)
+        except StoreWriteError:
+            raise
+        except Exception as error:
+            recording.fail(error)
 
-    def _cut(self, job: Job) -> Iterator[tuple[int, Tensor]]:
-        """Slices as (first sample, audio [N * hop])."""
-        spec, path = self._spec, job.recording.path
-        if job.duration_s <= 2 * _BLOCK_S:
-            audio = read_audio(path, spec.sample_rate_hz)
-            for piece in slice_at_silences(audio, spec, **self._slicing):
-                yield piece.start_sample, audio[piece.start_sample : piece.stop_sample]
-            return
-        held, offset = torch.zeros(0), 0
-        for block in iter_audio(path, spec.sample_rate_hz, _BLOCK_S):
-            held = torch.cat([held, block])
-            pieces = slice_at_silences(held, spec, **self._slicing)
-            # The last slice may go on in the next block: it is cut again together with that.
-            for piece in pieces[:-1]:
-                yield offset + piece.start_sample, held[piece.start_sample : piece.stop_sample]
-            keep_from = pieces[-1].start_sample if pieces else len(held) // spec.hop_samples
-            keep_from -= keep_from % spec.hop_samples
-            held, offset = held[keep_from:], offset + keep_from
-        for piece in slice_at_silences(held, spec, **self._slicing):
-            yield offset + piece.start_sample, held[piece.start_sample : piece.stop_sample]
+    def _finish_slices(self, batch: Sequence[_Slice]) -> None:
+        """Measure slices together, and write what was found."""
+        measured = [
+            SliceFeatures(
+                item.record.id,
+                torch.from_numpy(item.stored.astype(np.float32) / np.float32(AUDIO_FULL_SCALE)),
+                item.of.job.features,
+            )
+            for item in batch
+        ]
+        self._extractors.measure(measured)
+        for item, features in zip(batch, measured, strict=True):
+            recording = item.of
+            recording.waiting -= 1
+            if recording.fault is not None:
+                continue
+            try:
+                if features.fault is not None:
+                    raise features.fault
+                recording.done.append(self._write_features(item.record, features))
+            except StoreWriteError:
+                raise
+            except Exception as error:
+                recording.fail(error, f" (in the slice at {item.record.start_s:.1f} s)")
 
-    def _new_slice(self, job: Job, index: int, start: int, audio: Tensor) -> SliceRecord:
-        spec, recording = self._spec, job.recording
-        frames = spec.frames(len(audio))
-        audio = audio[: frames * spec.hop_samples]
-        magnitude = audio.abs()
-        peak = float(magnitude.max())
-        rms = float(torch.linalg.vector_norm(audio, dtype=torch.float64)) / len(audio) ** 0.5
-        gain = 1.0 if peak <= 1.0 else 1.0 / peak
-        stored = torch.round(audio * (gain * AUDIO_FULL_SCALE)).to(torch.int16).numpy()
-        record = SliceRecord(
-            id=slice_id(recording.name, index),
-            speaker=recording.speaker,
-            source=recording.name,
-            source_sha256=job.sha256,
-            start_sample=start,
-            start_s=round(start / spec.sample_rate_hz, 4),
-            duration_s=round(len(audio) / spec.sample_rate_hz, 4),
-            frames=frames,
-            content_frames=0,
-            gain=round(gain, 6),
-            rms_db=_decibels(rms * gain),
-            peak_db=_decibels(peak * gain),
-            clipped_share=round(int((magnitude >= CLIPPED_LEVEL).sum()) / len(audio), 6),
-            voiced_share=0.0,
-            f0_median_hz=0.0,
-            f0_min_hz=0.0,
-            f0_max_hz=0.0,
-        )
-        self._writer.write_array(recording.speaker, record.id, "audio", stored)
-        return self._with_features(record, stored, frozenset(job.fingerprints))  # type: ignore[arg-type]
-
-    def _old_slice(self, job: Job, record: SliceRecord) -> SliceRecord:
-        stored = self._writer.read_array(record.speaker, record.id, "audio")
-        return self._with_features(record, stored, job.features)
-
-    def _with_features(
-        self, record: SliceRecord, stored: Values, features: frozenset[Feature]
-    ) -> SliceRecord:
-        """Extract and write `features` of a slice; the record with what they say about it."""
-        audio = torch.from_numpy(stored.astype(np.float32) / np.float32(AUDIO_FULL_SCALE))
-        if "content" in features:
-            content = self._content.encode(audio, self._spec.sample_rate_hz)
-            content_rows = self._write(record, "content", content.T, np.float16, None)
+    def _write_features(self, record: SliceRecord, found: SliceFeatures) -> SliceRecord:
+        """Check and write what was found of a slice; the record with what that says about it."""
+        if found.content is not None:
+            content_rows = self._write(record, "content", found.content.T, np.float16, None)
             record = replace(record, content_frames=content_rows)
-        if "f0" in features:
-            pitch = self._pitch.track(audio, self._spec.sample_rate_hz, self._spec.hop_samples)
+        if found.pitch is not None:
+            pitch = found.pitch
             signed = torch.where(pitch.voiced, pitch.f0_hz, -pitch.f0_hz)
             self._write(record, "f0", signed, np.float32, record.frames)
-            record = _with_pitch(record, pitch)
-        if "energy" in features:
-            energy = self._energy.measure(audio, self._spec.hop_samples)
-            self._write(record, "energy", energy, np.float32, record.frames)
-        if "mel" in features and self._mel is not None:
-            self._write(record, "mel", self._mel(audio).T, np.float16, record.frames)
-        if "variants" in features and self._perturbation is not None:
-            copies = self._perturbation.variants_of(audio, self._spec.sample_rate_hz, record.id)
-            contents = [self._content.encode(copy, self._spec.sample_rate_hz).T for copy in copies]
-            self._write(record, "variants", torch.stack(contents), np.float16, len(contents))
+            record = with_pitch(record, pitch)
+        if found.energy is not None:
+            self._write(record, "energy", found.energy, np.float32, record.frames)
+        if found.mel is not None:
+            self._write(record, "mel", found.mel.T, np.float16, record.frames)
+        if found.variants:
+            contents = torch.stack([content.T for content in found.variants])
+            self._write(record, "variants", contents, np.float16, len(contents))
         return record
 
     def _write(
@@ -227,20 +315,3 @@ class RecordingExtractor:
             raise UserError(f"{feature} holds NaN or numbers too large for {array.dtype}")
         self._writer.write_array(record.speaker, record.id, feature, array)
         return int(array.shape[0])
-
-
-def _with_pitch(record: SliceRecord, pitch: Pitch) -> SliceRecord:
-    voiced_hz = pitch.f0_hz[pitch.voiced].double()
-    found = [voiced_hz.median(), voiced_hz.min(), voiced_hz.max()] if len(voiced_hz) else [0.0] * 3
-    median, low, high = (round(float(value), 2) for value in found)
-    return replace(
-        record,
-        voiced_share=round(float(pitch.voiced.double().mean()), 4),
-        f0_median_hz=median,
-        f0_min_hz=low,
-        f0_max_hz=high,
-    )
-
-
-def _decibels(level: float) -> float:
-    return round(max(20 * float(np.log10(max(level, 1e-6))), _QUIETEST_DB), 2)

@@ -1,5 +1,6 @@
 """The jobs of a preparation: which recordings have to be extracted, and extracting them."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,15 +16,17 @@ from rich.progress import (
 )
 
 from svc.audio.io import probe
-from svc.data.extraction import Job, Recipe
+from svc.data.extraction import Job, Outcome, Recipe
 from svc.data.process_pool import available_cores
 from svc.data.report import SkippedFile, reason_of
 from svc.data.sources import Recording
 from svc.data.store import Feature
 from svc.data.store_writer import FailureRecord, SourceRecord, StoreWriter
-from svc.data.workers import Outcome, extract_all
+from svc.data.workers import extract_all
 from svc.errors import UserError
 from svc.hashing import file_sha256
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -116,7 +119,7 @@ def run_jobs(
         writer: of the store.
         jobs: recordings to extract.
         workers: processes; None for one per core, or none where the work is short.
-        progress: show a progress bar with the time left.
+        progress: show a progress bar with the time left; else every tenth is logged.
 
     Returns:
         What is finished and what failed, in the order in which they ended.
@@ -126,8 +129,8 @@ def run_jobs(
     """
     by_name = {job.recording.name: job for job in jobs}
     outcomes: Iterable[Outcome] = extract_all(recipe, writer.folder, jobs, workers)
-    if progress and jobs:
-        outcomes = _with_progress(outcomes, jobs)
+    if jobs:
+        outcomes = (_with_progress if progress else _with_lines)(outcomes, jobs)
     extracted: list[SourceRecord] = []
     failed: list[FailureRecord] = []
     for outcome in outcomes:
@@ -168,3 +171,17 @@ def _with_progress(outcomes: Iterable[Outcome], jobs: Sequence[Job]) -> Iterator
                 files=f"{count}/{len(jobs)} files",
             )
             yield outcome
+
+
+def _with_lines(outcomes: Iterable[Outcome], jobs: Sequence[Job]) -> Iterator[Outcome]:
+    """Pass outcomes through, logging a line after every tenth: bars of several processes would
+    overwrite each other."""
+    durations_s = {job.recording.name: job.duration_s for job in jobs}
+    total_s, done_s, tenths = sum(durations_s.values()), 0.0, 0
+    for count, outcome in enumerate(outcomes, start=1):
+        done_s += durations_s[outcome.name]
+        reached = 10 if count == len(jobs) else int(10 * done_s / total_s)
+        if reached > tenths:
+            tenths = reached
+            _LOG.info("extracting: %d %%, %d of %d files", 10 * tenths, count, len(jobs))
+        yield outcome
