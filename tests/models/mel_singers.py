@@ -63,5 +63,6 @@ def tiny_diffsvc(use_energy: bool = True, **settings: Any) -> DiffSvc:
 
 
 def tiny_flowsvc(use_energy: bool = True, **settings: Any) -> FlowSvc:
+    parts = tiny_parts(use_energy)
     first_guess = FirstGuess(8, MEL_BINS, channels=12, layers=2, kernel=3)
-    return FlowSvc(**tiny_parts(use_energy), first_guess=first_guess, **settings)
+    return FlowSvc(**parts, first_guess=first_guess, **settings)
