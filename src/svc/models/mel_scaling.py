@@ -1,5 +1,6 @@
 """Log mels in the range that a diffusion works in."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -61,18 +62,19 @@ class MelScaling(nn.Module):
     ) -> None:
         """Other bounds, in place; see the class."""
         low, high = (
-            torch.as_tensor(values, dtype=torch.float32, device=self.minimum.device).reshape(-1)
+            [float(v) for v in (values if isinstance(values, Sequence) else [values])]
             for values in (minimum, maximum)
         )
-        if low.shape != high.shape or not len(low):
+        if len(low) != len(high) or not low:
             raise ValueError(
                 f"minimum ({len(low)} values) and maximum ({len(high)} values) must be equally long"
             )
-        if not (torch.isfinite(low) & torch.isfinite(high) & (low < high)).all():
-            raise ValueError(
-                f"minimum={low.tolist()} must be finite and below maximum={high.tolist()}"
-            )
-        self.minimum, self.maximum = low, high
+        if not all(-math.inf < lo < hi < math.inf for lo, hi in zip(low, high, strict=True)):
+            raise ValueError(f"minimum={low} must be finite and below maximum={high}")
+        device = self.minimum.device
+        self.minimum, self.maximum = (
+            torch.tensor(values, dtype=torch.float32, device=device) for values in (low, high)
+        )
 
     def normalise(self, mel: Tensor) -> Tensor:
         """[B, M, N] natural-log mel -> float32, [minimum, maximum] as [-1, 1]; values beyond the
