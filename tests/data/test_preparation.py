@@ -171,26 +171,6 @@ def test_deleted_arrays_are_made_again(store: Path, source: Path) -> None:
     assert snapshot(store) == before
 
 
-def test_settings_that_went_back_do_not_find_half_changed_arrays(
-    store: Path, source: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    before = snapshot(store)
-
-    def interrupted(self: CountedEnergy, audio: object, hop_samples: int) -> None:
-        raise KeyboardInterrupt
-
-    class OtherEnergy(CountedEnergy):
-        measure = interrupted  # type: ignore[assignment]
-
-    other_pitch = partial(CrossingPitch, f0_min_hz=250.0)
-    with pytest.raises(KeyboardInterrupt):
-        prepare_small(source, store, pitch=other_pitch, energy=OtherEnergy)
-    with pytest.raises(UserError, match="has not finished"):
-        FeatureStore.open(store)
-    prepare_small(source, store)
-    assert snapshot(store) == before
-
-
 def test_other_settings_are_refused_with_the_difference(prepared: Path) -> None:
     with pytest.raises(UserError) as refusal:
         FeatureStore.open(

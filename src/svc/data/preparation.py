@@ -33,6 +33,7 @@ def prepare(
     store_mel: bool = False,
     perturbation: PartFactory[ContentPerturbation] | None = None,
     workers: int | None = None,
+    batch_s: float | None = 120.0,
     valid_fraction: float = 0.05,
     valid_files: int | None = None,
     seed: int = 0,
@@ -57,6 +58,8 @@ def prepare(
             copy takes as long and as much space as the content itself.
         workers: processes that extract, each on one core; None uses every core, or none where the
             work is too short to be worth starting them.
+        batch_s: seconds of audio that each of them holds at once and that go through the networks
+            together; None or 0 for one slice at a time.
         valid_fraction: share of each speaker's recordings that is held out for validation.
         valid_files: number of recordings per speaker to hold out instead.
         seed: decides which.
@@ -72,7 +75,9 @@ def prepare(
             the store cannot be written, or shards that are to be merged have left something out.
     """
     _check_arguments(workers, valid_fraction, valid_files)
-    recipe = Recipe(spec, dict(slicing or {}), content, pitch, energy, store_mel, perturbation)
+    recipe = Recipe(
+        spec, dict(slicing or {}), content, pitch, energy, store_mel, perturbation, batch_s
+    )
     recordings = source.recordings()
     writer = StoreWriter(Path(folder))
     with writer.locked():

@@ -29,6 +29,8 @@ VOLATILE_KEYS = (
     "run_name",
     "data.workers",
     "data.cache",
+    "preparation.workers",
+    "preparation.batch_s",
     "trainer.max_steps",
     "trainer.validate_every_steps",
     "trainer.validate_each_epoch",
@@ -43,6 +45,8 @@ _UNFOUNDED_WARNINGS = (
     r".*resuming from a checkpoint that ended before the epoch ended",
     # On purpose: our batches are copied in the background.
     r".*overridden `transfer_batch_to_device` in `LightningModule`",
+    # A vocoder that only renders stays in evaluation mode.
+    r".*module\(s\) in eval mode at the start of training",
     # How many workers there are is the user's setting.
     r".*does not have many workers which may be a bottleneck",
 )
