@@ -14,6 +14,7 @@ from svc.audio.io import read_audio
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder
 from svc.features.content.mfcc import MfccContent
+from svc.features.content.none import NoContent
 from svc.features.content.whisper import WhisperContent
 
 
@@ -26,10 +27,12 @@ def whisper(shared: Path) -> WhisperContent:
     return WhisperContent(str(folder))
 
 
-@pytest.fixture(params=["mfcc", "whisper"])
+@pytest.fixture(params=["mfcc", "none", "whisper"])
 def encoder(request: pytest.FixtureRequest) -> ContentEncoder:
     if request.param == "mfcc":
         return MfccContent()
+    if request.param == "none":
+        return NoContent()
     whisper: WhisperContent = request.getfixturevalue("whisper")
     return whisper
 
@@ -70,6 +73,8 @@ class TestEveryContentEncoder:
 
     def test_the_same_sound_later_is_the_same_content(self, encoder: ContentEncoder) -> None:
         """A second of silence before the piece moves it in the encoder's windows."""
+        if isinstance(encoder, NoContent):
+            pytest.skip("zeros have no direction to compare")
         audio = vowels(4.0)
         lead_frames = round(1 / encoder.grid.step_s)
         lead = torch.zeros(round(lead_frames * encoder.grid.step_s * RATE_HZ))
@@ -156,6 +161,13 @@ class TestMfcc:
     ) -> None:
         with pytest.raises(UserError, match=message):
             MfccContent(**settings)
+
+
+class TestNone:
+    def test_it_is_a_channel_of_zeros_every_20_ms(self) -> None:
+        content = NoContent().encode(vowels(2.0), RATE_HZ)
+        assert content.shape == (1, 100)
+        assert not content.any()
 
 
 class TestWhisper:

@@ -1,4 +1,4 @@
-"""Multi-period and multi-scale discriminator as one."""
+"""Multi-period, multi-scale and multi-resolution spectrogram discriminator as one."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,12 @@ from torch import Tensor, nn
 
 from svc.models.period_discriminator import MultiPeriodDiscriminator
 from svc.models.scale_discriminator import MultiScaleDiscriminator
+from svc.models.spectrogram_discriminator import MultiResolutionSpectrogramDiscriminator
 
 
 @dataclass(frozen=True)
 class DiscriminatorOutput:
-    """What the discriminators think of a batch; one entry per period, then one per scale."""
+    """What the discriminators think of a batch; an entry per period, per scale, per resolution."""
 
     scores: list[Tensor]
     """[B, *] each: 1 for real, 0 for generated, at the optimum of the least-squares loss."""
@@ -19,27 +20,33 @@ class DiscriminatorOutput:
 
 
 class Discriminators(nn.Module):
-    """Judges waveforms by their periods and on several scales.
+    """Judges waveforms by their periods, on several scales, and by their spectrograms.
 
     Args:
         periods: the multi-period discriminator.
         scales: the multi-scale discriminator; None leaves it out.
+        spectrograms: the multi-resolution spectrogram discriminator; None leaves it out.
     """
 
     def __init__(
-        self, periods: MultiPeriodDiscriminator, scales: MultiScaleDiscriminator | None = None
+        self,
+        periods: MultiPeriodDiscriminator,
+        scales: MultiScaleDiscriminator | None = None,
+        spectrograms: MultiResolutionSpectrogramDiscriminator | None = None,
     ) -> None:
         super().__init__()
         self.periods = periods
         self.scales = scales
+        self.spectrograms = spectrograms
 
     @property
     def judges(self) -> list[nn.Module]:
         """The single discriminators, audio [B, 1, T] -> scores and features. Their losses are
         independent sums, so that a training step may finish one, backward pass included, before
         the next and hold the activations of only one."""
-        scales = self.scales.scales if self.scales is not None else nn.ModuleList()
-        return [*self.periods.periods, *scales]
+        scales = self.scales.scales if self.scales is not None else ()
+        spectrograms = self.spectrograms.resolutions if self.spectrograms is not None else ()
+        return [*self.periods.periods, *scales, *spectrograms]
 
     def forward(self, audio: Tensor) -> DiscriminatorOutput:
         """audio [B, 1, T] with T above the longest period.
