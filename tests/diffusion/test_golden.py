@@ -33,7 +33,7 @@ def _network(golden: dict[str, Any], condition: Tensor) -> Any:
 def _published(case: str) -> Sampler:
     """The settings under which ours are the published samplers."""
     if case.startswith("unipc"):
-        return UniPc(100 if "100" in case else 20, denoise_to_zero=False)
+        return UniPc(100 if "100" in case else 20, spacing="time", denoise_to_zero=False)
     if case.startswith("plms"):
         steps = 100 if "100" in case else 20
         return Plms(steps, spacing="leading", denoise_to_zero=False)

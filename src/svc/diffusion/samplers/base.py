@@ -41,9 +41,19 @@ class Sampler(ABC):
             raise UserError(f"sampler.temperature={temperature:g} must be 0 or more.")
         self.steps = steps
         self.temperature = temperature
-        self.times: list[float] = []
-        """The time of every evaluation, in order, once `set_steps` was called. Network times for
-        diffusion, flow times for flow."""
+        self._times: list[float] | None = None
+
+    @property
+    def times(self) -> list[float]:
+        """The time of every evaluation of the network, in order: network times for diffusion, flow
+        times for flow.
+
+        Raises:
+            ValueError: `set_steps` was not called.
+        """
+        if self._times is None:
+            raise ValueError(f"{type(self).__name__} has no times before set_steps")
+        return self._times
 
     @property
     def needs_noise(self) -> bool:
@@ -111,7 +121,7 @@ class DiffusionSampler(Sampler):
                 f"A shallow start of {start + 1:g} steps lies outside this model's schedule; "
                 f"choose 0 to {schedule.steps}."
             )
-        self.times = [] if start == CLEAN else self._plan(schedule, start)
+        self._times = [] if start == CLEAN else self._plan(schedule, start)
 
     @abstractmethod
     def _plan(self, schedule: NoiseSchedule, start: float) -> list[float]:
@@ -133,7 +143,7 @@ class FlowSampler(Sampler):
         start = 0.0 if start is None else float(start)
         if not 0 <= start <= 1:
             raise UserError(f"A flow starts at a time in 0 … 1; got {start:g}.")
-        self.times = [] if start == 1 else self._plan(start)
+        self._times = [] if start == 1 else self._plan(start)
 
     @abstractmethod
     def _plan(self, start: float) -> list[float]:

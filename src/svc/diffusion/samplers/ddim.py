@@ -4,18 +4,21 @@ import math
 from itertools import pairwise
 
 from svc.diffusion.samplers.ancestral import AncestralSampler
+from svc.diffusion.samplers.base import Spacing, check_choice
 from svc.diffusion.samplers.grid import even_times
 from svc.diffusion.schedule import CLEAN, NoiseSchedule
 from svc.errors import UserError
 
 
 class Ddim(AncestralSampler):
-    """DDIM (Song, Meng & Ermon 2021, section 4.1), at times evenly spread over the schedule.
+    """DDIM (Song, Meng & Ermon 2021, section 4.1), at times evenly spread over the
+    schedule.
 
     Args:
         steps: evaluations of the network, any number.
         temperature: factor of all noise.
         eta: share of fresh noise in every step: 0 is deterministic, 1 is DDPM with long steps.
+        spacing: steps of equal size in lambda ("log_snr"), or in "time".
         clip: predicted data are limited to ±clip, null for no limit.
 
     Raises:
@@ -27,12 +30,15 @@ class Ddim(AncestralSampler):
         steps: int = 50,
         temperature: float = 1.0,
         eta: float = 0.0,
+        spacing: Spacing = "log_snr",
         clip: float | None = None,
     ) -> None:
         super().__init__(steps, temperature, clip)
         if not 0 <= eta <= 1:
             raise UserError(f"sampler.eta={eta:g} must lie in 0 … 1.")
+        check_choice("spacing", spacing, ("time", "log_snr"))
         self.eta = eta
+        self.spacing: Spacing = spacing
 
     @property
     def needs_noise(self) -> bool:
@@ -40,7 +46,7 @@ class Ddim(AncestralSampler):
         return self.temperature > 0 and self.eta > 0
 
     def _spans(self, schedule: NoiseSchedule, start: float) -> list[tuple[float, float]]:
-        times = even_times(schedule, self.steps, start)
+        times = even_times(schedule, self.steps, start, self.spacing)
         # With one prediction, the step to the lowest noise and that to none are a single one.
         times = [*times[:-1], CLEAN] if len(times) > 1 else [*times, CLEAN]
         return list(pairwise(times))

@@ -12,7 +12,7 @@ class DpmSolverPp(MultistepSampler):
     Args:
         steps: evaluations of the network, any number.
         temperature: factor of the initial noise.
-        spacing: steps of equal size in "time", or in lambda ("log_snr").
+        spacing: steps of equal size in lambda ("log_snr"), or in "time".
         clip: predicted data are limited to ±clip (the paper's thresholding), null for no limit.
         lower_order_final: the last step is of first order.
         denoise_to_zero: go on to clean data; False stops at the schedule's lowest noise.
@@ -25,7 +25,7 @@ class DpmSolverPp(MultistepSampler):
         self,
         steps: int = 20,
         temperature: float = 1.0,
-        spacing: Spacing = "time",
+        spacing: Spacing = "log_snr",
         clip: float | None = None,
         lower_order_final: bool = True,
         denoise_to_zero: bool = True,

@@ -29,7 +29,7 @@ class MultistepSampler(DiffusionSampler):
         steps: evaluations of the network, any number.
         temperature: factor of the initial noise.
         order: how many predictions a step uses at most.
-        spacing: steps of equal size in "time", or in lambda ("log_snr").
+        spacing: steps of equal size in lambda ("log_snr"), or in "time".
         clip: predicted data are limited to ±clip, null for no limit.
         lower_order_final: the last steps look back on fewer predictions, the very last on one: at
             few steps the jump to the lowest noise is too long for more.

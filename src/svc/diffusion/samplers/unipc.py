@@ -17,7 +17,7 @@ class UniPc(MultistepSampler):
         steps: evaluations of the network, any number.
         temperature: factor of the initial noise.
         order: of the predictor, 1 to 3; the corrector's is one higher.
-        spacing: steps of equal size in "time", or in lambda ("log_snr").
+        spacing: steps of equal size in lambda ("log_snr"), or in "time", as in published DiffSVC.
         clip: predicted data are limited to ±clip, null for no limit.
         lower_order_final: the last steps are of lower order, the very last of the first.
         denoise_to_zero: go on to clean data; False stops at the schedule's lowest noise, as the
@@ -32,7 +32,7 @@ class UniPc(MultistepSampler):
         steps: int = 20,
         temperature: float = 1.0,
         order: int = 2,
-        spacing: Spacing = "time",
+        spacing: Spacing = "log_snr",
         clip: float | None = None,
         lower_order_final: bool = True,
         denoise_to_zero: bool = True,
