@@ -23,6 +23,9 @@ _PATH_KEYS = (
     "output",
     "checkpoint",
     "resume",
+    "vocoder",
+    "vocoder_weights",
+    "refine.checkpoint",
     "dataset.path",
     "content.model",
     "content_model",
@@ -48,15 +51,23 @@ def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoRe
     try:
         import hydra
 
+        from svc.cli.multirun import JobFailed, remove_sweep_folder
         from svc.config.resolvers import register_resolvers
         from svc.config.schema import register_schemas
 
         register_schemas()
         register_resolvers()
         command = _reporting(name, config_name, task)
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
-            command
-        )()
+        try:
+            hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
+                command
+            )()
+        except JobFailed as failure:
+            if failure.message:
+                print(f"{name}: {failure.message}", file=sys.stderr)
+            sys.exit(failure.code)
+        finally:
+            remove_sweep_folder()
         sys.stdout.flush()  # what a reader that has left would make of it is dealt with below
     except KeyboardInterrupt:
         print(f"{name}: interrupted; what was finished is kept.", file=sys.stderr)
@@ -68,17 +79,28 @@ def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoRe
 
 
 def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """The task, telling of its own faults, because Hydra would print a line of its own first."""
+    """The task, telling of its own faults, because Hydra would print a line of its own first.
+
+    A job of a multirun must not end the others. It may run where nobody reads what it says, so
+    that the launching process tells of it, when all have ended.
+    """
 
     def command(config: Any) -> Any:
+        from svc.cli.multirun import JobFailed, in_multirun, launched_elsewhere
+
         try:
             return task(config)
         except Exception as error:
             if isinstance(error, BrokenPipeError) and _nobody_reads():
                 sys.exit(0)
-            code = _report(name, config_name, error)
+            code, message = _explain(config_name, error)
             if code == EXIT_USER_MUST_CHANGE:
                 _remove_unused_run_folder()
+            if launched_elsewhere():
+                raise JobFailed(code, message) from None
+            print(f"{name}: {message}", file=sys.stderr)
+            if in_multirun():
+                raise JobFailed(code, "") from None
             sys.exit(code)
 
     return command
@@ -106,6 +128,8 @@ def _remove_unused_run_folder() -> None:
     hold nothing else."""
     from hydra.core.hydra_config import HydraConfig
 
+    from svc.cli.multirun import remove_empty
+
     if HydraConfig.get().output_subdir is None:
         return
     folder = Path(HydraConfig.get().runtime.output_dir)
@@ -113,11 +137,7 @@ def _remove_unused_run_folder() -> None:
     if not {path.name for path in folder.iterdir()} <= logs:
         return
     shutil.rmtree(folder)
-    for around in folder.parents:
-        below_here = Path.cwd() in around.parents
-        if not below_here or any(around.iterdir()):
-            break
-        around.rmdir()
+    remove_empty(folder.parent)
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
@@ -142,15 +162,20 @@ def quote_paths(arguments: Sequence[str]) -> list[str]:
 
 def _report(name: str, config_name: str, error: Exception) -> int:
     """Print one readable message and return the exit code."""
+    code, message = _explain(config_name, error)
+    print(f"{name}: {message}", file=sys.stderr)
+    return code
+
+
+def _explain(config_name: str, error: Exception) -> tuple[int, str]:
+    """The exit code and one readable message."""
     if os.environ.get("SVC_DEBUG") == "1":
         traceback.print_exception(error)
     message = _user_message(error, config_name)
     if message is not None:
-        print(f"{name}: {message}", file=sys.stderr)
-        return EXIT_USER_MUST_CHANGE
-    print(f"{name}: {type(error).__name__}: {error}", file=sys.stderr)
-    print("Set SVC_DEBUG=1 to see where it happened.", file=sys.stderr)
-    return EXIT_FAILED
+        return EXIT_USER_MUST_CHANGE, message
+    where = "Set SVC_DEBUG=1 to see where it happened."
+    return EXIT_FAILED, f"{type(error).__name__}: {error}\n{where}"
 
 
 def _user_message(error: BaseException, config_name: str) -> str | None:
@@ -198,6 +223,9 @@ def _tidy_hydra_message(error: BaseException, config_name: str) -> str:
             f"{unknown.group(1)} is not a setting{_nearest_setting(unknown.group(1), config_name)}"
             f" See every setting with --cfg job, and the groups with --help."
         )
+    launcher = re.search(r"'hydra/launcher/(joblib|ray|submitit)[a-z_]*'", text)
+    if launcher:
+        text += f"\nIt comes with an extra: pip install 'svc[{launcher.group(1)}]'"
     text = re.sub(r"\n(Config search path:|\s+provider=)[^\n]*", "", text)
     text = re.sub(r"\n\s*(full_key|object_type|reference_type)[^\n]*", "", text)
     if cause and cause[0] and cause[0] not in text:

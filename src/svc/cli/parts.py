@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from svc.audio.spec import AudioSpec
     from svc.data.report import PreparationReport
     from svc.data.settings import ExtractionSettings
+    from svc.data.shards import Shard, ShardReport
     from svc.data.sources import RecordingSource
 
 _WHAT_TO_GIVE = {
@@ -72,14 +73,42 @@ def extraction_settings(config: Mapping[str, Any]) -> "ExtractionSettings":
 
 
 def prepare_dataset(
-    config: Mapping[str, Any], source: "RecordingSource", spec: "AudioSpec"
+    config: Mapping[str, Any],
+    source: "RecordingSource",
+    spec: "AudioSpec",
+    merge: int | None = None,
 ) -> "PreparationReport":
-    """Bring the feature store of the configured dataset up to date."""
+    """Bring the feature store of the configured dataset up to date, or merge so many shards."""
     from svc.data.preparation import prepare
 
     folder = Path(config["paths"]["store_dir"])
     arguments = {**config["preparation"], "perturbation": _perturbation_factory(config)}
-    return prepare(source, folder, spec=spec, **_extractor_factories(config), **arguments)
+    parts = _extractor_factories(config)
+    return prepare(source, folder, spec=spec, merge=merge, **parts, **arguments)
+
+
+def prepare_share(
+    config: Mapping[str, Any],
+    source: "RecordingSource",
+    spec: "AudioSpec",
+    shard: "Shard",
+    progress: bool,
+) -> "ShardReport":
+    """Extract a shard of the configured dataset into its feature store."""
+    from svc.data.extraction import Recipe
+    from svc.data.shards import prepare_shard
+
+    folder, preparation = Path(config["paths"]["store_dir"]), config["preparation"]
+    recipe = Recipe(
+        spec,
+        preparation["slicing"],
+        **_extractor_factories(config),
+        store_mel=preparation["store_mel"],
+        perturbation=_perturbation_factory(config),
+        batch_s=preparation["batch_s"],
+    )
+    workers = preparation["workers"]
+    return prepare_shard(source, folder, shard, recipe=recipe, workers=workers, progress=progress)
 
 
 def _perturbation_factory(config: Mapping[str, Any]) -> Any:

@@ -12,8 +12,8 @@ from omegaconf import MISSING
 
 
 @dataclass
-class PreprocessConfig:
-    """`svc-preprocess`: recordings -> prepared dataset."""
+class DatasetConfig:
+    """What determines a prepared dataset."""
 
     seed: int = 0
     offline: bool = False
@@ -29,7 +29,26 @@ class PreprocessConfig:
 
 
 @dataclass
-class TrainConfig(PreprocessConfig):
+class ShardConfig:
+    """A share of the recordings, for preparing them on several machines."""
+
+    count: int = 1
+    """Of shares; 1 prepares everything."""
+    index: int = 0
+    """Which of them, from 0."""
+    merge: bool = False
+    """Extract nothing, but check that every share is there and make them one dataset."""
+
+
+@dataclass
+class PreprocessConfig(DatasetConfig):
+    """`svc-preprocess`: recordings -> prepared dataset."""
+
+    shard: ShardConfig = field(default_factory=ShardConfig)
+
+
+@dataclass
+class TrainConfig(DatasetConfig):
     """`svc-train`: prepared dataset -> checkpoints."""
 
     run_name: str = MISSING
@@ -37,8 +56,13 @@ class TrainConfig(PreprocessConfig):
     resume: str | None = None
     """null starts anew, `auto` continues the newest run of the same configuration, a path
     continues that checkpoint."""
+    vocoder_weights: str | None = None
+    """Checkpoint of a trained vocoder: what renders the mels of arch=diffsvc and arch=flowsvc, or
+    where arch=nsf_hifigan starts from."""
     data: Any = MISSING
     vocoder: Any = MISSING
+    sampler: Any = None
+    mel_scaling: Any = None
     arch: Any = MISSING
     optim: Any = MISSING
     scheduler: Any = None
@@ -46,6 +70,16 @@ class TrainConfig(PreprocessConfig):
     logger: dict[str, Any] = field(default_factory=dict)
     callbacks: dict[str, Any] = field(default_factory=dict)
     experiment: Any = None
+
+
+@dataclass
+class RefineConfig:
+    """A second model that refines mels before they are rendered."""
+
+    checkpoint: str | None = None
+    """Of a DiffSVC model; null refines nothing."""
+    steps: int = 100
+    """Of its schedule, up to which mels are noised: more make more anew."""
 
 
 @dataclass
@@ -64,6 +98,13 @@ class InferConfig:
     """Semitones, fractions allowed."""
     content_model: str | None = None
     """Where the content encoder's weights lie; null looks where they were in training."""
+    sampler: Any = None
+    """Of a model that samples, and of the refinement; null takes the one of the training."""
+    vocoder: str | None = None
+    """Checkpoint of a vocoder that renders in place of the model's own."""
+    refine: RefineConfig = field(default_factory=RefineConfig)
+    seed: int = 0
+    """Of all noise."""
     match_level: bool = True
     """Give each conversion, as a whole, the level of its source."""
     device: str = "auto"

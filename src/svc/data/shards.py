@@ -10,6 +10,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from rich.console import Group, RenderableType
+from rich.text import Text
+
 from svc.data.extraction import Job, Recipe
 from svc.data.jobs import failure_of, plan_jobs, run_jobs
 from svc.data.report import SkippedFile
@@ -67,14 +70,16 @@ class ShardReport:
     extracted_files: int
     unchanged_files: int
 
-    def __str__(self) -> str:
-        lines = [
+    def __rich__(self) -> RenderableType:
+        """What was done, and the skipped files with reasons."""
+        done = (
             f"{self.source}, shard.index={self.shard.index} of shard.count={self.shard.count}: "
             f"{self.extracted_files} recording(s) extracted, {self.unchanged_files} unchanged, "
-            f"{len(self.skipped)} skipped.",
-            *(f"skipped {file.name}: {file.reason}" for file in self.skipped),
-        ]
-        return "\n".join(lines)
+            f"{len(self.skipped)} skipped. svc-preprocess without shard completes the dataset when "
+            f"all are done."
+        )
+        skipped = [Text(f"skipped {file.name}: {file.reason}", "yellow") for file in self.skipped]
+        return Group(Text(done), *skipped)
 
 
 def prepare_shard(
