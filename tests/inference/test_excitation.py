@@ -1,5 +1,7 @@
 """The excitation in pieces against the excitation in one go."""
 
+import math
+
 import pytest
 import torch
 
@@ -48,3 +50,35 @@ def test_the_seed_decides() -> None:
     )
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("last_hz", [220.0, 880.0])
+def test_thirty_minutes_under_fp16_do_not_drift(last_hz: float) -> None:
+    """A steady and a gliding tone: every second of it is where the integral of F0 says."""
+    source = SineSource(harmonics=0, voiced_noise_std=0.0)
+    torch.nn.init.ones_(source.mix.weight)
+    frames, hop, rate_hz = 1800 * 44_100 // 512, 512, 44_100
+    f0_hz = torch.linspace(220.0, last_hz, frames)
+    with torch.autocast("cpu", dtype=torch.float16):
+        tone = render_excitation(source, f0_hz, torch.ones(frames).bool(), torch.Generator())[0, 0]
+    sine = torch.atanh(tone) / source.amplitude
+    # Within a frame's reach of the ends F0 is held; in between it rises by the same per sample.
+    slope = float(f0_hz[-1].double() - f0_hz[0].double()) / (frames - 1) / hop
+    for second in (1, 600, 1200, 1798):
+        n = torch.arange(second * rate_hz, (second + 1) * rate_hz, dtype=torch.float64)
+        # Sample 0 lies half a hop before the first frame's centre.
+        since = n + 1 - hop / 2
+        held = 220.0 * (hop / 2)
+        cycles = (held + 220.0 * since + slope * since.square() / 2) / rate_hz
+        # The phase error is the angle by which the tone lies off its truth.
+        angle = 2 * torch.pi * cycles
+        ahead = torch.atan2(
+            sine[n.long()].double() @ torch.cos(angle),
+            sine[n.long()].double() @ torch.sin(angle),
+        )
+        assert abs(float(ahead)) < 0.05
+        f0_there_hz = 220.0 + slope * float(since.mean())
+        # A drift of this angle in one second would be that many cents.
+        cents = 1200 * math.log2(1 + abs(float(ahead)) / (2 * math.pi) / f0_there_hz)
+        assert cents < 0.1

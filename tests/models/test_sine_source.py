@@ -91,3 +91,18 @@ def test_stays_float32_under_autocast() -> None:
 def test_says_what_is_wrong_with_the_shapes() -> None:
     with pytest.raises(ValueError, match=r"\[1, 3\] and voiced \[1, 2\]"):
         SineSource()(torch.zeros(1, 3), torch.zeros(1, 2, dtype=torch.bool))
+
+
+def test_a_glide_under_fp16_does_not_drift() -> None:
+    """Ten minutes in one pass, at a low rate so that the test stays small."""
+    rate_hz, hop, minutes = 4000, 512, 10
+    frames = minutes * 60 * rate_hz // hop
+    f0_hz = torch.linspace(300.0, 900.0, frames)
+    with torch.autocast("cpu", dtype=torch.float16):
+        tone = fundamental_only(rate_hz)(f0_hz[None], torch.ones(1, frames, dtype=torch.bool))
+    # Linear interpolation keeps the sum of F0.
+    f0_samples_hz, _ = SineSource(rate_hz, hop).upsample(f0_hz[None], torch.ones(1, frames).bool())
+    cycles = f0_samples_hz[0].numpy().astype("float64").cumsum() / rate_hz
+    assert cycles[-1] == pytest.approx(float(f0_hz.double().sum()) * hop / rate_hz, rel=1e-7)
+    expected = torch.tanh(0.1 * torch.sin(2 * torch.pi * torch.from_numpy(cycles[-4000:] % 1)))
+    torch.testing.assert_close(tone[0, 0, -4000:].double(), expected, atol=1e-4, rtol=0)

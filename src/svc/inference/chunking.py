@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from svc.audio.slicing import find_cuts, frame_levels_db
+from svc.audio.slicing import Levels, find_cuts, frame_levels_db
 from svc.audio.spec import AudioSpec
 
 
@@ -57,7 +57,29 @@ def plan_chunks(
     Raises:
         ValueError: overlap and context leave no room in a chunk.
     """
-    frames = spec.frames(audio.shape[-1])
+    return plan_chunks_by_level(
+        frame_levels_db(audio, spec),
+        spec,
+        max_chunk_s=max_chunk_s,
+        overlap_s=overlap_s,
+        context_frames=context_frames,
+    )
+
+
+def plan_chunks_by_level(
+    levels_db: Levels,
+    spec: AudioSpec,
+    *,
+    max_chunk_s: float = 30.0,
+    overlap_s: float = 0.1,
+    context_frames: int = 0,
+) -> list[Chunk]:
+    """As `plan_chunks`, for what is there as the level of its frames.
+
+    Args:
+        levels_db: [N], RMS of the frames in dB, as of `frame_levels_db`.
+    """
+    frames = len(levels_db)
     half_overlap = round(overlap_s * spec.frame_rate_hz / 2)
     max_frames = int(max_chunk_s * spec.frame_rate_hz)
     core_frames = max_frames - 2 * (half_overlap + context_frames)
@@ -72,7 +94,7 @@ def plan_chunks(
     # no more than two of them sound at any time.
     core_s = (core_frames + 0.5) / spec.frame_rate_hz
     shortest_s = max(core_s / 4, (2 * half_overlap - 0.5) / spec.frame_rate_hz)
-    cuts = find_cuts(frame_levels_db(audio, spec), spec, core_s, shortest_s)
+    cuts = find_cuts(levels_db, spec, core_s, shortest_s)
     return [
         Chunk(
             start_frame=(start := max(0, left - half_overlap)),

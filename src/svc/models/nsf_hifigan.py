@@ -227,6 +227,8 @@ class NsfHifiGan(nn.Module):
         if mel.ndim != 3 or mel.shape[1] != self.mel_bins:
             raise ValueError(f"mel {list(mel.shape)} must be [B, {self.mel_bins}, N]")
         expected = (mel.shape[0], 1, mel.shape[2] * self.hop_samples)
+        if source is None and mel.shape[2] == f0_hz.shape[-1] == 0:
+            return mel.new_zeros(expected)
         if source is None:
             source = self.sine_source(f0_hz, voiced, rng=rng)
         if source.shape != expected:

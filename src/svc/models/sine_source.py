@@ -19,7 +19,8 @@ class SineSource(nn.Module):
 
     The fundamental and its overtones, each with its own random initial phase, are mixed by a
     learned linear layer and tanh. Overtones above half the sample rate are silent, not folded
-    back. The phase is accumulated in float64, so that 30 minutes do not
+    back. A frame whose F0 is 0 is
+    unvoiced. The phase is accumulated in float64, so that 30 minutes do not
     drift, and everything runs in float32 or better also under autocast.
 
     Args:
@@ -100,7 +101,9 @@ class SineSource(nn.Module):
         f0_samples_hz = F.interpolate(f0_hz[:, None], size=samples, mode="linear")[:, 0]
         if self.f0_upsampling == "zeroed":
             return f0_samples_hz, f0_samples_hz > 0
-        return f0_samples_hz, voiced.bool().repeat_interleave(self.hop_samples, dim=-1)
+        # Without an F0, a voiced frame would be a constant offset.
+        voiced = voiced.bool() & (f0_hz > 0)
+        return f0_samples_hz, voiced.repeat_interleave(self.hop_samples, dim=-1)
 
     def excite(
         self, f0_samples_hz: Tensor, voiced_samples: Tensor, initial_phase: Tensor, noise: Tensor
