@@ -150,6 +150,25 @@ def test_clipping_limits_what_is_predicted() -> None:
             assert (float(found.abs().max()) <= 1.0) == (clip is not None)
 
 
+@pytest.mark.parametrize("make", [DpmSolverPp, UniPc])
+def test_the_noise_that_is_left_is_taken_away(make: Callable[..., Sampler]) -> None:
+    """Predictions that grow in a straight line over u = sigma / signal: beside x / signal, the rest
+    of the way from u to 0 is u² / 2."""
+    schedule = linear_schedule()
+    results = []
+    for denoise_to_zero in (False, True):
+        sampler = make(5, denoise_to_zero=denoise_to_zero)
+        sampler.set_steps(schedule, 20.0)
+        x = torch.ones(1, 1, 1)
+        for index, t in enumerate(sampler.times):
+            u = schedule.sigma(t) / schedule.signal(t)
+            x = sampler.step(index, x, torch.full_like(x, u))
+        results.append(float(x))
+    signal, sigma = schedule.signal(0), schedule.sigma(0)
+    expected = results[0] / signal - (sigma / signal) ** 2 / 2
+    assert results[1] == pytest.approx(expected, abs=2e-6 * abs(expected))
+
+
 @pytest.mark.parametrize("spacing", ["time", "log_snr"])
 def test_spacing(spacing: Literal["time", "log_snr"]) -> None:
     """Equal steps in what the name says, from the start to the lowest noise."""

@@ -160,6 +160,11 @@ class TestEverySampler:
 
         with torch.autocast("cpu", dtype=torch.bfloat16):
             found = sample(sampler, rounded, x, step_noise=steps)
+        widened = sample(
+            sampler, lambda x, t: rounded(x, t).float(), x.float(),
+            step_noise=[n.float() for n in steps],
+        )  # fmt: skip
+        assert torch.equal(found, widened)
         full = sample(sampler, data.denoise, x.float(), step_noise=[n.float() for n in steps])
         assert found.dtype == full.dtype == torch.float32
         # The first data prediction divides the rounding of the noise by a signal of 1/160.
