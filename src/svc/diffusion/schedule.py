@@ -47,11 +47,12 @@ class NoiseSchedule:
         self.alphas_cumprod = torch.from_numpy(alphas_cumprod)
         # One entry more than steps: index 0 is clean data, index t + 1 is network time t.
         self._log_signal = np.concatenate([[0.0], 0.5 * np.log(alphas_cumprod)])
+        self._places = np.arange(self.steps + 1) - 1.0
         self._tables: dict[torch.device, Tensor] = {}
 
     def log_signal(self, t: float) -> float:
         """Logarithm of `signal`."""
-        return float(np.interp(t + 1, np.arange(self.steps + 1), self._log_signal))
+        return float(np.interp(t, self._places, self._log_signal))
 
     def signal(self, t: float) -> float:
         """Factor of the data at network time t: sqrt(alpha_cumprod)."""
@@ -70,8 +71,7 @@ class NoiseSchedule:
         """The network time whose `log_snr_half` is given; times outside -1 … S - 1 do not occur."""
         # log signal from lambda: signal² = 1 / (1 + exp(-2 lambda)).
         log_signal = -0.5 * float(np.logaddexp(0.0, -2 * log_snr_half))
-        index = np.interp(-log_signal, -self._log_signal, np.arange(self.steps + 1))
-        return float(index) - 1
+        return float(np.interp(-log_signal, -self._log_signal, self._places))
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """signal and sigma, float32 like t [B], on the device of t, without waiting for it."""
