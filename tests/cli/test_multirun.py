@@ -112,3 +112,13 @@ def test_where_processes_cannot_be_bound_their_number_is_told(
 def test_a_failure_travels_between_processes() -> None:
     failure = pickle.loads(pickle.dumps(JobFailed(2, "give another path")))
     assert (failure.code, failure.message) == (2, "give another path")
+
+
+@pytest.mark.usefixtures("cores")
+def test_a_running_cluster_of_ray_is_asked_for_nothing_that_it_refuses(job_of: As) -> None:
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    job_of("hydra/launcher=ray_cluster")
+    init = HydraConfig.get().launcher.ray.init
+    # The plug-in sets what is not there.
+    assert dict(init) == {"address": "auto", "object_store_memory": None}
+    assert jobs_at_once() == 8

@@ -1,6 +1,10 @@
 """The demo data set: same seed, same bytes; killed or changed, remade; nothing foreign deleted."""
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 import soundfile
@@ -98,6 +102,34 @@ def test_a_killed_generation_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert steps == [(4, 4)]
     assert contents(path) == contents(tmp_path / "whole")
     assert [(path / f.relative_to(f.parents[1])).stat().st_mtime_ns for f in written] == kept
+
+
+def test_shards_that_start_together_make_it_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, made = tmp_path / "demo", []
+    everybody = threading.Barrier(2)
+    real_complete, real_make = DemoSource._complete, DemoSource._make
+
+    def complete(self: DemoSource, names: Any) -> bool:
+        found = real_complete(self, names)
+        if not found and not made:
+            with suppress(threading.BrokenBarrierError):
+                everybody.wait(timeout=60)  # both have seen that it is missing
+            everybody.abort()
+        return found
+
+    def make(self: DemoSource, names: Any) -> None:
+        made.append(threading.get_ident())
+        real_make(self, names)
+
+    monkeypatch.setattr(DemoSource, "_complete", complete)
+    monkeypatch.setattr(DemoSource, "_make", make)
+    with ThreadPoolExecutor(2) as threads:
+        found = list(threads.map(lambda _: small(path).recordings(), range(2)))
+    assert len(made) == 1
+    assert found[0] == found[1]
+    assert [file.name for file in tmp_path.iterdir()] == ["demo"]
 
 
 def test_a_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cached_property
 from math import ceil
 from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from svc.audio.io import write_audio
 from svc.data.demo.phrases import training_phrase
@@ -89,10 +90,9 @@ class DemoSource:
             UserError: `path` holds something that is not a demo data set, or is not writable.
         """
         names = self._names()
-        complete = all((self.path / name).is_file() for name in names)
-        if not complete or _read_facts(self.path) != self.facts:
+        if not self._complete(names):
             try:
-                self._make(names)
+                self._make_once(names)
             except OSError as error:
                 raise UserError(
                     f"Cannot make the demo data set in dataset.path={self.path}: {error}. Choose a "
@@ -102,6 +102,19 @@ class DemoSource:
             Recording(path=self.path / name, speaker=singer.name, name=name)
             for name, (singer, _) in sorted(names.items())
         ]
+
+    def _complete(self, names: Collection[str]) -> bool:
+        whole = all((self.path / name).is_file() for name in names)
+        return whole and _read_facts(self.path) == self.facts
+
+    def _make_once(self, names: dict[str, tuple[Singer, int]]) -> None:
+        """Make it, unless another process does: jobs of a sweep and shards start together."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        lock = self.path.with_name(f".{self.path.name}.lock")
+        with FileLock(lock):
+            if not self._complete(names):
+                self._make(names)
+            lock.unlink(missing_ok=True)
 
     def _names(self) -> dict[str, tuple[Singer, int]]:
         """Name of every recording -> who sings which phrase."""
