@@ -114,3 +114,10 @@ def test_says_what_is_wrong() -> None:
 
 def test_the_floor_is_that_of_the_mels() -> None:
     assert torch.tensor(LOG_FLOOR).log().item() == pytest.approx(griffin_lim.LOG_FLOOR)
+
+
+def test_mels_of_untrained_models_stay_finite() -> None:
+    vocoder = GriffinLim(iterations=2)
+    mel = torch.full((1, 128, 4), 1000.0)
+    audio = vocoder(mel, torch.zeros(1, 4), torch.zeros(1, 4, dtype=torch.bool), rng=0)
+    assert audio.isfinite().all()

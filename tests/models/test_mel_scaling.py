@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from svc.models.mel_scaling import MelScaling
+from svc.models.mel_scaling import MelScaling, dataset_scaling
 
 
 def test_bounds_become_one_and_minus_one_and_the_way_back_is_exact() -> None:
@@ -24,11 +24,11 @@ def test_one_pair_of_bounds_serves_all_bins_in_float32() -> None:
 
 
 def test_statistics_of_a_bin_that_never_changes_span_something() -> None:
-    scaling = MelScaling.of_statistics([-11.5, -9.0], [-11.5, 1.0], smallest_span=0.5)
+    scaling = dataset_scaling([-11.5, -9.0], [-11.5, 1.0], smallest_span=0.5)
     torch.testing.assert_close(scaling.minimum, torch.tensor([-11.75, -9.0]))
     torch.testing.assert_close(scaling.maximum, torch.tensor([-11.25, 1.0]))
     with pytest.raises(ValueError, match="one minimum and one maximum per bin, in order"):
-        MelScaling.of_statistics([-1.0, 0.0], [-2.0, 1.0])
+        dataset_scaling([-1.0, 0.0], [-2.0, 1.0])
 
 
 def test_a_checkpoint_brings_its_bounds() -> None:

@@ -11,6 +11,8 @@ _logger = logging.getLogger(__name__)
 RUN_TIME_ARGUMENTS = {
     "arch": ("audio", "optimizer", "scheduler", "facts"),
     "arch.generator.conditioner": ("content_channels", "speakers"),
+    "arch.generator.scaling": ("minimum", "maximum"),
+    "mel_scaling": ("minimum", "maximum"),
     "data": ("store", "spec"),
     "trainer": ("run_dir", "callbacks", "loggers"),
 }
@@ -36,11 +38,12 @@ def train(config: Any) -> float | None:
         run_of,
         training_parts,
         with_absolute_folders,
+        with_mel_bounds,
         with_trained_vocoder,
     )
     from svc.config.instantiate import build
     from svc.memory import keep_freed_memory
-    from svc.training.runs import fit
+    from svc.training.runs import fit, write_run_file
 
     keep_freed_memory()
     config = with_chosen_trainer(config)
@@ -51,9 +54,10 @@ def train(config: Any) -> float | None:
         config.paths.run_dir = str(run_of(checkpoint))
         plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
-    plain = with_trained_vocoder(plain, spec)
+    completed = with_trained_vocoder(plain, spec)  # before any work: it may be refused
     store = prepared_store(plain, spec)
-    parts = training_parts(plain, spec, store, run_dir)
+    parts = training_parts(with_mel_bounds(completed, spec, store), spec, store, run_dir)
+    write_run_file(run_dir, plain)
     fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
     _logger.info("Done after %d steps: %s", parts.trainer.global_step, run_dir)
     score = parts.trainer.callback_metrics.get("valid_loss")

@@ -13,15 +13,16 @@ from svc.checkpoints.training_checkpoint import CheckpointFacts
 from svc.cli.parts import extraction_settings, prepare_dataset
 from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule
+from svc.data.mel_statistics import mel_bounds
 from svc.data.store import MANIFEST, FeatureStore
 from svc.errors import UserError, UserErrors
 from svc.inference.loading import load_vocoder
+from svc.models.mel_level import energy_level
 from svc.training.runs import (
     checkpoint_to_resume,
     find_resumable_run,
     newest_run_and_differences,
     require_same_config,
-    write_run_file,
 )
 
 _logger = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ def prepared_store(config: Mapping[str, Any], spec: AudioSpec) -> FeatureStore:
 def training_parts(
     config: Mapping[str, Any], spec: AudioSpec, store: FeatureStore, run_dir: Path
 ) -> TrainingParts:
-    """Trainer, module and data of a run; its configuration is recorded in its folder."""
+    """Trainer, module and data of a run."""
     L.seed_everything(config["seed"], verbose=False)
     wanted = extraction_settings(config)
     facts = CheckpointFacts(
@@ -137,7 +138,6 @@ def training_parts(
         callbacks=_built(config["callbacks"]),
         loggers=_built(config["logger"]),
     )
-    write_run_file(run_dir, config)
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(config))  # what a dashboard finds and compares runs by
     data = build(config["data"], store=store, spec=spec)
@@ -173,6 +173,21 @@ def with_trained_vocoder(config: Mapping[str, Any], spec: AudioSpec) -> dict[str
             f"vocoder; leave it out, or choose arch=diffsvc, flowsvc or nsf_hifigan."
         )
     return {**config, "vocoder": node, "arch": {**arch, "generator": generator}}
+
+
+def with_mel_bounds(
+    config: Mapping[str, Any], spec: AudioSpec, store: FeatureStore
+) -> dict[str, Any]:
+    """A copy of the configuration with the bounds of the dataset's mels, where mel_scaling=dataset
+    asks for them."""
+    generator = config["arch"]["generator"]
+    scaling = generator.get("scaling") or {}
+    if not str(scaling.get("_target_")).endswith(".dataset_scaling") or "minimum" in scaling:
+        return dict(config)
+    level = energy_level if generator["level_from_energy"] else None
+    minimum, maximum = mel_bounds(store, spec, level)
+    found = {"minimum": minimum, "maximum": maximum}
+    return merged(config, {"mel_scaling": found, "arch": {"generator": {"scaling": found}}})
 
 
 def with_absolute_folders(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def check_config(
     faults += _nodes_without_target(config)
     faults += _framing_faults(config)
     faults += _unread_settings(config)
+    faults += _vocoder_faults(config)
     if device_problem is not None and "trainer" in config:
         faults += _device_faults(config["trainer"], device_problem)
     if faults:
@@ -67,12 +68,34 @@ def _framing_faults(config: Mapping[str, Any]) -> list[str]:
 def _unread_settings(config: Mapping[str, Any]) -> list[str]:
     """Groups that were chosen but that nothing of this architecture takes."""
     arch = config.get("arch") or {}
-    if not config.get("sampler") or "sampler" in arch or not arch:
-        return []
+    takers = {"sampler": arch, "mel_scaling": arch.get("generator") or {}}
+    arguments = {"sampler": "sampler", "mel_scaling": "scaling"}
     return [
-        f"sampler={config['sampler'].get('_target_')}: this architecture makes its mel in one pass "
-        f"and has no sampler; leave it out, or choose arch=diffsvc or arch=flowsvc"
+        f"{group}={config[group].get('_target_')}: this architecture does not sample its mel and "
+        f"has no {group}; leave it out, or choose arch=diffsvc or arch=flowsvc"
+        for group, taker in takers.items()
+        if arch and config.get(group) and arguments[group] not in taker
     ]
+
+
+def _vocoder_faults(config: Mapping[str, Any]) -> list[str]:
+    """A vocoder that cannot do what the architecture needs: learn, or render from the start."""
+    generator = (config.get("arch") or {}).get("generator") or {}
+    target = str((config.get("vocoder") or {}).get("_target_"))
+    if "vocoder" in generator:
+        if target.endswith(".GriffinLim") or config.get("vocoder_weights"):
+            return []
+        return [
+            f"vocoder={target} would render with random weights, because this architecture does "
+            f"not train it: give vocoder_weights=FILE (a checkpoint of arch=nsf_hifigan), or "
+            f"vocoder=griffin_lim for a smoke test"
+        ]
+    if generator and target.endswith(".GriffinLim"):
+        return [
+            "vocoder=griffin_lim has no weights and cannot be trained; take vocoder=nsf_hifigan, "
+            "or an architecture that only predicts mels (arch=diffsvc, arch=flowsvc)"
+        ]
+    return []
 
 
 def _device_faults(trainer: Mapping[str, Any], device_problem: DeviceCheck) -> list[str]:

@@ -11,6 +11,9 @@ from svc.models.sine_source import Randomness
 
 LOG_FLOOR = math.log(1e-5)
 """Where mels end: what lies there is digital silence."""
+LOUDEST_LN = 8.0
+"""Above the mel of any audio in [-1, 1] (a full-scale sine reaches about 3). Models at the beginning
+of their training predict hundreds, whose exponential is infinite."""
 _NNLS_STEPS = 30
 _TINY = 1e-8
 
@@ -134,7 +137,7 @@ class GriffinLim(nn.Module):
 
     def magnitude(self, mel: Tensor) -> Tensor:
         """Natural-log mel [B, M, N] -> magnitude [B, F, N] >= 0 that has about this mel."""
-        amplitude = torch.where(mel > LOG_FLOOR + 1e-3, mel.exp(), 0.0)
+        amplitude = torch.where(mel > LOG_FLOOR + 1e-3, mel.clamp(max=LOUDEST_LN).exp(), 0.0)
         wanted = self.filters @ amplitude
         # A start between the bands' amplitudes; multiplication keeps it from being negative.
         magnitude = wanted / (self.filters @ self.filters.sum(0)[:, None]).clamp_min(_TINY)

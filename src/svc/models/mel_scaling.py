@@ -34,29 +34,6 @@ class MelScaling(nn.Module):
             self.register_buffer(name, torch.zeros(1))
         self.set_bounds(minimum, maximum)
 
-    @classmethod
-    def of_statistics(
-        cls, minimum: Sequence[float], maximum: Sequence[float], smallest_span: float = 0.1
-    ) -> "MelScaling":
-        """From the smallest and the largest value of each bin in a dataset.
-
-        Args:
-            minimum: [M] in nepers.
-            maximum: [M] in nepers, nowhere below `minimum`.
-            smallest_span: bins that span less are given this span around their middle.
-
-        Raises:
-            ValueError: the statistics are not finite, not in order, or of different length.
-        """
-        low, high = (torch.tensor(values, dtype=torch.float64) for values in (minimum, maximum))
-        if low.shape != high.shape or bool((low > high).any()):
-            raise ValueError(
-                f"the statistics must hold one minimum and one maximum per bin, in order; got "
-                f"{list(minimum)} and {list(maximum)}"
-            )
-        missing = (smallest_span - (high - low)).clamp_min(0) / 2
-        return cls((low - missing).tolist(), (high + missing).tolist())
-
     def set_bounds(
         self, minimum: float | Sequence[float], maximum: float | Sequence[float]
     ) -> None:
@@ -112,3 +89,26 @@ class MelScaling(nn.Module):
             if saved is not None:
                 setattr(self, name, torch.empty_like(saved, device=self.minimum.device))
         super()._load_from_state_dict(state_dict, prefix, *rest)
+
+
+def dataset_scaling(
+    minimum: Sequence[float], maximum: Sequence[float], smallest_span: float = 0.1
+) -> MelScaling:
+    """From the smallest and the largest value of each bin in a dataset.
+
+    Args:
+        minimum: [M] in nepers.
+        maximum: [M] in nepers, nowhere below `minimum`.
+        smallest_span: bins that span less are given this span around their middle.
+
+    Raises:
+        ValueError: the statistics are not finite, not in order, or of different length.
+    """
+    low, high = (torch.tensor(values, dtype=torch.float64) for values in (minimum, maximum))
+    if low.shape != high.shape or bool((low > high).any()):
+        raise ValueError(
+            f"the statistics must hold one minimum and one maximum per bin, in order; got "
+            f"{list(minimum)} and {list(maximum)}"
+        )
+    missing = (smallest_span - (high - low)).clamp_min(0) / 2
+    return MelScaling((low - missing).tolist(), (high + missing).tolist())
