@@ -103,8 +103,11 @@ class MelDenoiser(nn.Module):
 
     def _offsets(self, time: Tensor) -> Tensor:
         """[B] -> [B, layers, C]."""
-        embedded = step_embedding(time, self.backbone.channels).to(self.step_projection.weight)
-        offsets: Tensor = self.step_projection(self.step_mlp(embedded))
+        # In full precision under any autocast: it is next to nothing, and times must not blur.
+        with torch.autocast(time.device.type, enabled=False):
+            embedded = step_embedding(time, self.backbone.channels)
+            embedded = embedded.to(self.step_projection.weight.dtype)
+            offsets: Tensor = self.step_projection(self.step_mlp(embedded))
         return offsets.view(-1, self.backbone.layers, self.backbone.channels)
 
 

@@ -162,15 +162,16 @@ class MelSinger(nn.Module, ABC):
         if begin is not None and start is not None:
             times = torch.full((shape[0],), start, device=sequence.device)
             noise = self.schedule.noised(begin, times, noise)
-        prepared = self.denoiser.prepare(sequence)
-        scaled = sample(
-            sampler,
-            lambda x, time: self.evaluate(x, time, prepared),
-            noise,
-            rng=rng,
-            step_noise=step_noise,
-            progress=progress,
-        )
+        with self.denoiser.backbone.inference_weights.kept():
+            prepared = self.denoiser.prepare(sequence)
+            scaled = sample(
+                sampler,
+                lambda x, time: self.evaluate(x, time, prepared),
+                noise,
+                rng=rng,
+                step_noise=step_noise,
+                progress=progress,
+            )
         return self.unscaled(scaled, conditioning)
 
     def render(

@@ -2,9 +2,13 @@
 (van den Oord et al. 2016; conditioning and scaling as in DiffWave, Kong et al. 2021)."""
 
 import math
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
+
+from svc.models.inference_weights import InferenceWeights
 
 
 class GatedResidualBlock(nn.Module):
@@ -96,6 +100,8 @@ class WaveNet(nn.Module):
         self.blocks = nn.ModuleList(GatedResidualBlock(channels, kernel, d) for d in dilations)
         self.skip = nn.Conv1d(channels, channels, 1)
         self.output = nn.Conv1d(channels, out_channels, 1)
+        self.inference_weights = InferenceWeights()
+        """To be kept over many runs without a graph."""
         for conv in (self.input, self.condition, self.skip):
             nn.init.kaiming_normal_(conv.weight)
 
@@ -116,6 +122,9 @@ class WaveNet(nn.Module):
 
     def project_condition(self, condition: Tensor) -> Tensor:
         """[B, condition_channels, N] -> what every layer sees of it, [B, layers * 2 C, N]."""
+        if not torch.is_grad_enabled():
+            with _Inference(condition, self.inference_weights) as inference:
+                return inference.conv(self.condition, inference.enter(condition)).squeeze(2)
         projected: Tensor = self.condition(condition)
         return projected
 
@@ -139,15 +148,89 @@ class WaveNet(nn.Module):
         Returns:
             [B, out_channels, N].
         """
+        if not torch.is_grad_enabled():
+            return self._run_without_graph(x, projected, offsets, mask)
         x = torch.relu(self.input(x))
-        if mask is not None:
-            mask = mask.to(x.dtype)
+        mask = None if mask is None else mask.to(x.dtype)
         conditions = projected.chunk(self.layers, dim=1)
         skip_sum: Tensor | None = None
         for index, block in enumerate(self.blocks):
-            offset = None if offsets is None else offsets[:, index]
+            offset = None if offsets is None else offsets[:, index].to(x.dtype)
             x, skip = block(x, conditions[index], offset, mask)
             skip_sum = skip if skip_sum is None else skip_sum + skip
         assert skip_sum is not None
         output: Tensor = self.output(torch.relu(self.skip(skip_sum / math.sqrt(self.layers))))
         return output
+
+    def _run_without_graph(
+        self, x: Tensor, projected: Tensor, offsets: Tensor | None, mask: Tensor | None
+    ) -> Tensor:
+        """`run`, in place wherever possible, and on a CPU with channels last in memory: a quarter
+        faster than one-dimensional convolutions there, and dilation then costs nothing."""
+        conditions = projected.unsqueeze(2).chunk(self.layers, dim=1)
+        with _Inference(x, self.inference_weights) as inference:
+            hidden = inference.conv(self.input, inference.enter(x)).relu_()
+            if mask is not None:
+                mask = mask.unsqueeze(2).to(hidden.dtype)
+            if offsets is not None:
+                offsets = offsets[..., None, None].to(hidden.dtype)
+            skip_sum = torch.zeros_like(hidden)
+            for index, block in enumerate(self.blocks):
+                assert isinstance(block, GatedResidualBlock)
+                seen = hidden if offsets is None else hidden + offsets[:, index]
+                if mask is not None:
+                    seen = seen * mask
+                y = inference.conv(block.dilated, seen).add_(conditions[index])
+                residual, skip = inference.conv(block.output, _gated(y)).chunk(2, dim=1)
+                hidden.add_(residual).mul_(math.sqrt(0.5))
+                skip_sum.add_(skip)
+            skip_sum.mul_(1 / math.sqrt(self.layers))
+            output = inference.conv(self.output, inference.conv(self.skip, skip_sum).relu_())
+        return output.squeeze(2).contiguous()
+
+
+class _Inference:
+    """Convolutions over [B, C, 1, N] without a graph, in the caller's type or autocast's.
+
+    Args:
+        like: a tensor on the device and of the type to compute in.
+        weights: kept from one call to the next.
+    """
+
+    def __init__(self, like: Tensor, weights: InferenceWeights) -> None:
+        device = like.device.type
+        cast = torch.is_autocast_enabled(device) and like.dtype != torch.float64
+        self._dtype = torch.get_autocast_dtype(device) if cast else like.dtype
+        self._weights = weights
+        self._layout = torch.channels_last if device == "cpu" else torch.contiguous_format
+        self._as_it_is = torch.autocast(device, enabled=False)
+
+    def __enter__(self) -> "_Inference":
+        self._as_it_is.__enter__()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._as_it_is.__exit__(*exception)
+
+    def enter(self, x: Tensor) -> Tensor:
+        """[B, C, N] -> [B, C, 1, N] of the type and in the layout that is computed in."""
+        return x.unsqueeze(2).to(self._dtype).contiguous(memory_format=self._layout)
+
+    def conv(self, conv: nn.Conv1d, x: Tensor) -> Tensor:
+        """The convolution of x [B, C, 1, N]."""
+        weight, bias = self._weights.of(conv, self._dtype)
+        (kernel,), (dilation,) = conv.kernel_size, conv.dilation
+        reach = dilation * (kernel - 1) // 2
+        return F.conv2d(x, weight, bias, padding=(0, reach), dilation=(1, dilation))
+
+
+def _gated(y: Tensor) -> Tensor:
+    """sigmoid x tanh of the two halves of [B, 2 C, 1, N]."""
+    gate, signal = y.chunk(2, dim=1)
+    if y.device.type == "cpu" and y.dtype == torch.float32:
+        # tanh(x) = 2 sigmoid(2 x) - 1, because tanh takes thrice as long as sigmoid there. The
+        # error is 1e-7; in shorter types it would show.
+        activated = torch.sigmoid(signal * 2).mul_(2).sub_(1)
+    else:
+        activated = torch.tanh(signal)
+    return activated.mul_(torch.sigmoid(gate))
