@@ -30,6 +30,7 @@ def infer(config: Any) -> None:
         content_model=plain["content_model"],
         match_level=plain["match_level"],
         sampler=build(plain["sampler"]) if plain["sampler"] else None,
+        steps=plain["steps"],
         refine_steps=plain["refine"]["steps"],
         seed=plain["seed"],
         **{

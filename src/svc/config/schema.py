@@ -100,6 +100,8 @@ class InferConfig:
     """Where the content encoder's weights lie; null looks where they were in training."""
     sampler: Any = None
     """Of a model that samples, and of the refinement; null takes the one of the training."""
+    steps: int | None = None
+    """Of the sampler; null takes its own number."""
     vocoder: str | None = None
     """Checkpoint of a vocoder that renders in place of the model's own."""
     refine: RefineConfig = field(default_factory=RefineConfig)

@@ -89,6 +89,7 @@ class Converter:
         content_model: str | None = None,
         match_level: bool = True,
         sampler: Sampler | None = None,
+        steps: int | None = None,
         vocoder: Path | str | None = None,
         refine_checkpoint: Path | str | None = None,
         refine_steps: int = 100,
@@ -105,6 +106,7 @@ class Converter:
             match_level: give each conversion, as a whole, the level of its source.
             sampler: of a model that samples; None for the one of its training. It also leads the
                 refinement where the first model has none.
+            steps: of the training's sampler; None for its own number.
             vocoder: a checkpoint to render with in place of the model's own vocoder.
             refine_checkpoint: of a DiffSVC model that refines the mels.
             refine_steps: of its schedule, up to which they are noised.
@@ -121,14 +123,19 @@ class Converter:
         refines_another = refine_checkpoint is not None and not isinstance(
             loaded.network, MelSinger
         )
-        singer = singer_of(
-            loaded,
-            None if refines_another else sampler,
-            None if vocoder is None else load_vocoder(vocoder, loaded.facts.audio).network,
-        )
+        its_own = (None, None) if refines_another else (sampler, steps)
+        renderer = None if vocoder is None else load_vocoder(vocoder, loaded.facts.audio).network
+        singer = singer_of(loaded, *its_own, renderer)
         refinement = None
         if refine_checkpoint is not None:
-            refinement = load_refinement(refine_checkpoint, loaded, sampler, refine_steps, chosen)
+            refinement = load_refinement(
+                refine_checkpoint,
+                loaded,
+                refine_steps,
+                sampler=sampler,
+                sampler_steps=steps,
+                device=chosen,
+            )
         return cls(
             singer,
             extractors_of(loaded, chosen, content_model),

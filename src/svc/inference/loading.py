@@ -87,12 +87,15 @@ def load_vocoder(path: Path | str, spec: AudioSpec) -> LoadedVocoder:
     return LoadedVocoder(node, network)
 
 
-def singer_of(loaded: LoadedModel, sampler: Sampler | None, vocoder: Vocoder | None) -> Singer:
+def singer_of(
+    loaded: LoadedModel, sampler: Sampler | None, steps: int | None, vocoder: Vocoder | None
+) -> Singer:
     """The model as the converter uses it.
 
     Args:
         loaded: HiFiSinger, DiffSVC or FlowSVC.
         sampler: in place of the one of the training; None for that.
+        steps: of the training's sampler; None for its own number.
         vocoder: in place of the model's own; None for that.
 
     Raises:
@@ -100,14 +103,14 @@ def singer_of(loaded: LoadedModel, sampler: Sampler | None, vocoder: Vocoder | N
     """
     network = loaded.network
     if isinstance(network, HifiSinger):
-        if sampler is not None:
+        if sampler is not None or steps is not None:
             raise UserError(
-                f"sampler={type(sampler).__name__}: {loaded.path} is a HiFiSinger, which converts "
-                f"in one pass and has no sampler; leave it out."
+                f"{loaded.path} is a HiFiSinger, which converts in one pass and has no sampler; "
+                f"leave sampler= and steps= out."
             )
         return DirectSinger(network, vocoder)
     if isinstance(network, MelSinger):
-        return SamplingSinger(network, sampler or sampler_of(loaded), vocoder)
+        return SamplingSinger(network, sampler or sampler_of(loaded, steps), vocoder)
     raise UserError(
         f"{loaded.path} holds a {type(network).__name__}, which renders mels but does not convert. "
         f"Give the checkpoint of a conversion model; a vocoder goes into vocoder=FILE."
@@ -124,12 +127,13 @@ def extractors_of(
         raise incomplete(loaded.path, loaded.facts, error) from error
 
 
-def sampler_of(loaded: LoadedModel) -> Sampler:
-    """The sampler that a model was validated with."""
+def sampler_of(loaded: LoadedModel, steps: int | None = None) -> Sampler:
+    """The sampler that a model was validated with, with another number of steps where given."""
     try:
-        sampler: Sampler = build(loaded.facts.config["sampler"], trusted=False)
+        node = loaded.facts.config["sampler"]
     except KeyError as error:
         raise incomplete(loaded.path, loaded.facts, error) from error
+    sampler: Sampler = build(node if steps is None else {**node, "steps": steps}, trusted=False)
     return sampler
 
 

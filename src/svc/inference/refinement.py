@@ -93,15 +93,22 @@ class Refinement:
 
 
 def load_refinement(
-    path: Path | str, first: LoadedModel, sampler: Sampler | None, steps: int, device: torch.device
+    path: Path | str,
+    first: LoadedModel,
+    steps: int,
+    *,
+    sampler: Sampler | None = None,
+    sampler_steps: int | None = None,
+    device: torch.device,
 ) -> Refinement:
     """The refinement of a model's mels by the model of another checkpoint.
 
     Args:
         path: a .ckpt file of a DiffSVC model.
         first: the model whose mels are refined.
+        steps: of noise, see `Refiner`.
         sampler: None for the one of the refining model's training.
-        steps: see `Refiner`.
+        sampler_steps: of that one; None for its own number.
         device: for extractors that ask for one.
 
     Raises:
@@ -116,7 +123,7 @@ def load_refinement(
     require_same_mel(f"The refining model {path}", loaded.facts.audio, first.facts.audio)
     same_inputs = loaded.facts.feature_fingerprint == first.facts.feature_fingerprint
     return Refinement(
-        Refiner(loaded.network, sampler or sampler_of(loaded), steps),
+        Refiner(loaded.network, sampler or sampler_of(loaded, sampler_steps), steps),
         loaded.facts.speakers,
         None if same_inputs else extractors_of(loaded, device),
     )
