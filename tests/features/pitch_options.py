@@ -1,10 +1,13 @@
 """Every option of `pitch=` as a live tracker, with what may be expected of it."""
 
+import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -15,6 +18,7 @@ from svc.config.resolvers import register_resolvers
 from svc.config.schema import register_schemas
 from svc.errors import UserError
 from svc.features.pitch.base import PitchTracker
+from svc.models.rmvpe import Rmvpe, RmvpeSize
 
 
 @dataclass(frozen=True)
@@ -33,28 +37,50 @@ class Expected:
     slow: bool = False
     may_lack: str | None = None
     """Weights or an extra that a machine may be without."""
+    random_weights: bool = False
+    """Whether small random weights can take the place of those that a machine may be without, for
+    what holds whatever the weights are."""
+    ten_minutes: bool = True
+    """Whether ten minutes of audio take less than a minute."""
 
 
 EXPECTED = {
     "parselmouth": Expected(tones_hz=(60.0, 98.0, 220.0, 441.0, 1000.0, 1500.0)),
     "dio": Expected(cents=6.0, missing_fundamental=False, may_lack="pyworld"),
     "harvest": Expected(
-        pure=False, local=False, missing_fundamental=False, slow=True, may_lack="pyworld"
+        pure=False,
+        local=False,
+        missing_fundamental=False,
+        slow=True,
+        may_lack="pyworld",
+        ten_minutes=False,
     ),
     "fcpe": Expected(cents=15.0, pure=False, local=False, slow=True, may_lack="torchfcpe"),
-    "crepe": Expected(cents=25.0, local=False, slow=True),
+    "crepe": Expected(cents=25.0, local=False, slow=True, ten_minutes=False),
     "crepe_tiny": Expected(cents=40.0, local=False, tones_hz=(98.0, 220.0, 441.0)),
-    "rmvpe": Expected(cents=15.0, pure=False, local=False, slow=True, may_lack="rmvpe"),
+    "rmvpe": Expected(
+        cents=15.0, pure=False, local=False, slow=True, may_lack="rmvpe", random_weights=True
+    ),
     "ensemble": Expected(cents=25.0, local=False, slow=True, tones_hz=(98.0, 220.0, 441.0)),
 }
 """By option. An option that is not here is held to the defaults."""
 
 
-def pitch_options() -> list[Any]:
-    """A pytest parameter for each file of conf/pitch."""
+def pitch_options(any_weights: bool = False) -> list[Any]:
+    """A pytest parameter for each file of conf/pitch.
+
+    Args:
+        any_weights: the test asks for `tracker_with_any_weights`, whose random networks are small.
+    """
     names = sorted(path.stem for path in (conf_dir() / "pitch").glob("*.yaml"))
     return [
-        pytest.param(name, id=name, marks=[pytest.mark.slow] if expected(name).slow else [])
+        pytest.param(
+            name,
+            id=name,
+            marks=[pytest.mark.slow]
+            if expected(name).slow and not (any_weights and expected(name).random_weights)
+            else [],
+        )
         for name in names
     ]
 
@@ -64,9 +90,44 @@ def expected(option: str) -> Expected:
     return EXPECTED.get(option, Expected())
 
 
-@lru_cache
 def tracker_of(option: str) -> PitchTracker:
     """The option's tracker, or a skip where this machine lacks what it needs."""
+    tracker = _built(option)
+    if isinstance(tracker, str):
+        pytest.skip(tracker)
+    return tracker
+
+
+def tracker_with_any_weights(option: str) -> PitchTracker:
+    """The option's tracker, with small random weights where it has to be given some."""
+    return _with_random_weights(option) if expected(option).random_weights else tracker_of(option)
+
+
+@lru_cache
+def _with_random_weights(option: str) -> PitchTracker:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "random.pt")
+        torch.manual_seed(0)
+        size = RmvpeSize(channels=2, levels=2, blocks=1, bottom_layers=1)
+        torch.save(Rmvpe(size).state_dict(), file)
+        tracker: PitchTracker = build({**_settings(option), "model": str(file)})
+        return tracker
+
+
+@lru_cache
+def _built(option: str) -> PitchTracker | str:
+    """The tracker, or what this machine lacks."""
+    lacking = expected(option).may_lack
+    try:
+        tracker: PitchTracker = build(_settings(option))
+    except UserError as error:
+        if lacking is None or lacking not in str(error):
+            raise
+        return f"{option}: {str(error).splitlines()[0]}"
+    return tracker
+
+
+def _settings(option: str) -> dict[str, Any]:
     register_schemas()
     register_resolvers()
     GlobalHydra.instance().clear()
@@ -75,13 +136,4 @@ def tracker_of(option: str) -> PitchTracker:
         config = compose("preprocess", [*needed, f"pitch={option}"])
     GlobalHydra.instance().clear()
     node: Any = OmegaConf.to_container(config.pitch, resolve=True)
-    lacking = expected(option).may_lack
-    if "offline" in node:
-        node["offline"] = True
-    try:
-        tracker: PitchTracker = build(node)
-    except UserError as error:
-        if lacking is None or lacking not in str(error):
-            raise
-        pytest.skip(f"{option}: {str(error).splitlines()[0]}")
-    return tracker
+    return {**node, "offline": True} if "offline" in node else dict(node)

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile  # noqa: F401  # brings the library that fairseq2 looks for
 import torch
 
 from features.feature_signals import BAD_INPUTS, HOP, RATE_HZ, vowels
+from features.hubert_material import LAYERS, Reference, saved
 from svc.audio.io import read_audio
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder
@@ -27,14 +29,24 @@ def whisper(shared: Path) -> WhisperContent:
     return WhisperContent(str(folder))
 
 
-@pytest.fixture(params=["mfcc", "none", "whisper"])
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory: pytest.TempPathFactory) -> ContentEncoder:
+    """A small one with random weights: the contract holds whatever they are."""
+    pytest.importorskip("fairseq2", reason="fairseq2 exists for Linux on x86-64 only")
+    from svc.features.content.hubert import HubertContent
+
+    file = saved(Reference().published("bshall"), "bshall", tmp_path_factory.mktemp("hubert"))
+    return HubertContent(model=str(file), layer=LAYERS)
+
+
+@pytest.fixture(params=["mfcc", "none", "whisper", "hubert"])
 def encoder(request: pytest.FixtureRequest) -> ContentEncoder:
     if request.param == "mfcc":
         return MfccContent()
     if request.param == "none":
         return NoContent()
-    whisper: WhisperContent = request.getfixturevalue("whisper")
-    return whisper
+    with_weights: ContentEncoder = request.getfixturevalue(request.param)
+    return with_weights
 
 
 def _similarity(left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
@@ -102,6 +114,21 @@ class TestEveryContentEncoder:
         pieces = [vowels(seconds) for seconds in (0.5, 0.0, 0.8)]
         for content, piece in zip(encoder.encode_batch(pieces, RATE_HZ), pieces, strict=True):
             assert torch.equal(content, encoder.encode(piece, RATE_HZ))
+
+    @pytest.mark.parametrize("samples", [1, 100, 512, 1000, 8191, 44_100, 50_000])
+    def test_any_length_gives_its_seconds(self, encoder: ContentEncoder, samples: int) -> None:
+        content = encoder.encode(vowels(2.0)[:samples], RATE_HZ)
+        frames = samples / RATE_HZ / encoder.grid.step_s
+        assert abs(content.shape[1] - frames) < 2
+        assert bool(torch.isfinite(content).all())
+
+    @pytest.mark.slow
+    def test_ten_minutes_in_one_piece(self, encoder: ContentEncoder) -> None:
+        audio = vowels(20.0).repeat(30)
+        content = encoder.encode(audio, RATE_HZ)
+        assert abs(content.shape[1] - 600 / encoder.grid.step_s) < 2
+        assert bool(torch.isfinite(content).all())
+        assert float(content.abs().max()) < 1000, "fits fp16"
 
 
 class TestMfcc:

@@ -23,6 +23,21 @@ class TestEveryEnergyExtractor:
         assert bool(torch.isfinite(energy).all())
         assert bool((energy >= 0).all())
 
+    def test_not_a_number_never_passes_for_one(self, extractor: EnergyExtractor) -> None:
+        """The preparation then refuses it; no neighbourhood larger than the window is lost."""
+        audio = vowels(1.0)
+        audio[20 * HOP] = torch.nan
+        finite = extractor.measure(audio, HOP).isfinite()
+        assert not bool(finite[20])
+        assert bool(finite[:8].all())
+        assert bool(finite[33:].all())
+
+    def test_ten_minutes_in_one_piece(self, extractor: EnergyExtractor) -> None:
+        audio = torch.full((600 * RATE_HZ,), 0.5)
+        energy = extractor.measure(audio, HOP)
+        assert energy.shape == (600 * RATE_HZ // HOP,)
+        assert float((energy - 0.5).abs().max()) < 1e-4
+
     def test_twice_as_loud_measures_twice(self, extractor: EnergyExtractor) -> None:
         audio = vowels(1.0)
         torch.testing.assert_close(

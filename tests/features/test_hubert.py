@@ -236,12 +236,6 @@ class TestLongPieces:
         steps, steps_whole = (x.diff(dim=1).norm(dim=0) for x in (cut, whole))
         assert float((steps - steps_whole).abs().max()) < 0.3 * float(steps_whole.mean())
 
-    @pytest.mark.slow
-    def test_ten_minutes_in_one_piece(self, encoder: HubertContent) -> None:
-        content = encoder.encode(vowels(60.0).repeat(10), RATE_HZ)
-        assert content.shape == (PROJECTED, 30_000)
-        assert bool(torch.isfinite(content).all())
-
 
 class TestPrecision:
     def test_bf16_stays_within_a_percent(self, files: dict[str, Path]) -> None:

@@ -308,7 +308,8 @@ class RecordingExtractor:
         rows: int | None,
     ) -> int:
         """Check and write one feature; its number of rows."""
-        array = values.detach().cpu().numpy().astype(dtype)
+        with np.errstate(over="ignore"):  # found out below
+            array = values.detach().cpu().numpy().astype(dtype)
         if rows is not None and array.shape[0] != rows:
             raise UserError(f"{feature} has {array.shape[0]} frames where {rows} were expected")
         if not np.isfinite(array).all():

@@ -28,6 +28,8 @@ _WINDOW_SAMPLES = 1024
 _LOG_FLOOR = 1e-5
 _CONTEXT_FRAMES = 128
 """Added on both sides of a piece that is cut out of a longer recording; 1.28 s."""
+_INAUDIBLE = 1e-7
+"""Of what varies by less, no bin of the mel would rise above its floor."""
 _FAULTS_SHOWN = 8
 
 
@@ -170,9 +172,9 @@ class RmvpePitch(PitchTracker):
             yield batch
 
     def _heard(self, audio: Tensor, sample_rate_hz: int, hop_samples: int) -> tuple[Tensor, int]:
-        """Log mel [128, N'], of no frames where nothing varies, and the number of frames N."""
+        """Log mel [128, N'], of no frames where nothing is heard, and the number of frames N."""
         samples, frames = checked_samples(audio, hop_samples)
-        if not frames or samples.min() == samples.max():
+        if not frames or np.ptp(samples) < _INAUDIBLE:
             return torch.zeros(MEL_BINS, 0), frames
         at_16_khz = soxr.resample(samples.astype(np.float32), sample_rate_hz, RATE_HZ)
         return self._mel(torch.from_numpy(at_16_khz)), frames
