@@ -92,3 +92,29 @@ def test_every_tracker_of_the_toolkit_is_a_candidate(terminal: Terminal) -> None
     said = terminal("svc-eval", "--cfg", "job", "-p", "task.candidates")
     named = {line.rstrip(":") for line in said.out.splitlines() if line[:1].isalpha()}
     assert named == {path.stem for path in (conf_dir() / "pitch").glob("*.yaml")}
+
+
+def test_vocoders_make_recordings_again(terminal: Terminal, tmp_path: Path) -> None:
+    time_s = torch.arange(22_050) / 44_100
+    buzz = sum(torch.sin(2 * torch.pi * 150 * k * time_s) / k for k in range(1, 9))
+    write_audio(tmp_path / "songs/a.wav", 0.2 * torch.as_tensor(buzz))
+    fast = "task.candidates.griffin_lim.iterations=2"
+    said = terminal(
+        "svc-eval", "task=vocoder", "task.phrases=0", "task.recordings=songs", fast, "output=out"
+    )
+    assert "1 recordings" in said.out
+    assert "| griffin_lim |" in said.out
+    assert "trained did not take part: task.checkpoint is not set" in said.out
+    assert (tmp_path / "out/vocoder_0.png").read_bytes().startswith(b"\x89PNG")
+    with (tmp_path / "out/vocoder.csv").open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert 0 < float(row["mel_l1"]) < 2
+
+
+def test_a_checkpoint_that_is_not_there_stops_nothing_but_its_vocoder(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    only = ("task.phrases=0", "task.recordings=songs", "~task.candidates.griffin_lim")
+    message = terminal.refused("svc-eval", "task=vocoder", *only, "task.checkpoint=nowhere.ckpt")
+    assert "There is no vocoder" in message
+    assert "There is no checkpoint nowhere.ckpt" in message
