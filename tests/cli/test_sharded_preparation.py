@@ -64,7 +64,11 @@ def test_training_knows_no_shards(terminal: Terminal) -> None:
 
 LAUNCHERS = {
     "joblib": ["hydra.launcher.n_jobs=2"],
-    "ray": ["+hydra.launcher.ray.init.num_cpus=2", "+hydra.launcher.ray.init.include_dashboard=no"],
+    "ray": [
+        "hydra.launcher.ray.init.address=local",  # not one that happens to run here
+        "+hydra.launcher.ray.init.num_cpus=2",
+        "+hydra.launcher.ray.init.include_dashboard=no",
+    ],
 }
 
 
