@@ -88,6 +88,8 @@ def test_there_are_groups_and_options() -> None:
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_passes_the_checks_of_training(group: str, option: str) -> None:
     fitting = ["arch=diffsvc"] if group in OF_SAMPLED_MELS or option == "griffin_lim" else []
+    if (group, option) == ("content", "none"):
+        fitting = ["arch=nsf_hifigan"]
     plain = composed("train", f"{group}={option}", *fitting)
     check_config(plain, RUN_TIME_ARGUMENTS)
 
@@ -100,6 +102,7 @@ def test_every_option_passes_the_checks_of_training(group: str, option: str) -> 
         (["vocoder=griffin_lim"], "cannot be trained"),
         (["arch=nsf_hifigan", "vocoder=griffin_lim"], "cannot be trained"),
         (["arch=diffsvc", "vocoder=nsf_hifigan"], "vocoder_weights"),
+        (["arch=hifisinger", "content=none"], "for training vocoders"),
         (["arch=flowsvc", "audio.mel_bins=80", "vocoder.mel_bins=128"], "mel_bins"),
     ],
 )

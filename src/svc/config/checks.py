@@ -32,6 +32,7 @@ def check_config(
     faults += _framing_faults(config)
     faults += _unread_settings(config)
     faults += _vocoder_faults(config)
+    faults += _content_faults(config)
     if device_problem is not None and "trainer" in config:
         faults += _device_faults(config["trainer"], device_problem)
     if faults:
@@ -96,6 +97,18 @@ def _vocoder_faults(config: Mapping[str, Any]) -> list[str]:
             "or an architecture that only predicts mels (arch=diffsvc, arch=flowsvc)"
         ]
     return []
+
+
+def _content_faults(config: Mapping[str, Any]) -> list[str]:
+    """A model that converts and is to hear nothing."""
+    generator = (config.get("arch") or {}).get("generator") or {}
+    target = str((config.get("content") or {}).get("_target_"))
+    if "conditioner" not in generator or not target.endswith(".NoContent"):
+        return []
+    return [
+        "content=none tells a model nothing of what is sung; it is for training vocoders "
+        "(arch=nsf_hifigan). Take an encoder, such as content=hubert_soft"
+    ]
 
 
 def _device_faults(trainer: Mapping[str, Any], device_problem: DeviceCheck) -> list[str]:
