@@ -3,6 +3,7 @@
 
     python scripts/bench.py                              # everything, some ten minutes
     python scripts/bench.py startup crops --repeats 3
+    python scripts/bench.py preparation --recordings FOLDER --hours 1 --repeats 1
     python scripts/bench.py --json bench.json --table docs/benchmarks.md
 
 Nothing else should run meanwhile. Progress goes to stderr.
@@ -32,6 +33,7 @@ SECTIONS = (
     "tiny_step",
     "conversion",
     "training_step",
+    "diffusion",
 )
 
 
@@ -44,6 +46,9 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=5, help="timed runs; the best counts")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of torch")
     parser.add_argument("--recordings", type=Path, help="real recordings for `preparation`")
+    parser.add_argument(
+        "--hours", type=float, help="of `preparation` on all cores: --recordings, repeated"
+    )
     parser.add_argument("--whisper", type=Path, help="folder of a Whisper model for `features`")
     parser.add_argument("--json", type=Path, help="write the JSON here as well")
     parser.add_argument("--table", type=Path, help="write Markdown tables here")
@@ -53,10 +58,15 @@ def main() -> None:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     if arguments.repeats < 1 or arguments.threads < 1:
         parser.error("--repeats and --threads must be at least 1")
+    if arguments.hours is not None and (arguments.recordings is None or arguments.hours <= 0):
+        parser.error("--hours must be above 0 and needs --recordings")
     torch.set_num_threads(arguments.threads)
     keep_freed_memory()  # as the commands do
     options = Options(
-        repeats=arguments.repeats, recordings=arguments.recordings, whisper=arguments.whisper
+        repeats=arguments.repeats,
+        recordings=arguments.recordings,
+        hours=arguments.hours,
+        whisper=arguments.whisper,
     )
     report = run(arguments.sections or SECTIONS, options)
     text = json.dumps(report, indent=2, ensure_ascii=False)

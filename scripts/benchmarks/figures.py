@@ -30,6 +30,8 @@ class Options:
     """Of the inputs of extractors."""
     audio_minutes: float = 4.0
     """Synthetic audio of the sections `crops` and `preparation`."""
+    hours: float | None = None
+    """Of real recordings that are prepared on all cores; None leaves that out."""
     steps_per_repeat: int = 10
     """Of the tiny model, whose steps are short."""
 

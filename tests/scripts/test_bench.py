@@ -8,8 +8,11 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import soundfile
 import torch
 
+from store_material import write_voice
+from svc.data.sources import FolderSource
 from svc.errors import UserError
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
@@ -88,6 +91,24 @@ def test_extractors_are_compared_with_the_rate_of_their_precision(
     assert long["fraction_of_conv1d_rate"] == pytest.approx(expected, rel=0.01)
     assert not any("absent" in entry["name"] for entry in done["figures"])
     assert "absent is left out: no weights" in capsys.readouterr().err
+
+
+def test_recordings_are_repeated_for_as_long_as_wanted_and_no_two_are_the_same(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    preparation = benchmark("preparation", monkeypatch)
+    for seed in range(2):
+        write_voice(tmp_path / "voices" / "anna" / f"{seed}.wav", 4.0, seed)
+    source = FolderSource(tmp_path / "voices")
+    folder = preparation._repeated(source, 21 / 3600, tmp_path / "copies")
+    files = sorted(folder.rglob("*.wav"))
+    seconds = [soundfile.info(file).duration for file in files]
+    assert sorted(seconds) == pytest.approx([1.0] + [4.0] * 5)
+    assert len({file.read_bytes() for file in files}) == 6
+    figure = preparation._on_all_cores(FolderSource(folder), tmp_path / "store", 1)
+    assert figure["audio_s"] == 21.0
+    assert figure["files"] == 6
+    assert figure["value"] == pytest.approx(figure["best_seconds"] * 3600 / 21, rel=1e-3)
 
 
 def test_the_gradients_of_a_grouped_convolution_count_twice_its_forward_pass(
