@@ -32,17 +32,22 @@ def convert_pairs(converter: Converter, pairs: Sequence[DemoPair]) -> list[DemoR
     """Convert every pair's source into its target's voice and measure it against the truth."""
     results = []
     for pair in pairs:
-        converted = converter.convert(
-            pair.source,
-            converter.spec.sample_rate_hz,
-            speaker=pair.target_singer,
-            pitch_shift_semitones=pair.semitones,
-        )
+        converted = convert_pair(converter, pair)
         metrics = evaluate_pair(
             pair.source, converted, pair.truth, pair.f0_hz, pair.voiced, converter.spec
         )
         results.append(DemoResult(pair, converted, metrics))
     return results
+
+
+def convert_pair(converter: Converter, pair: DemoPair) -> Tensor:
+    """The source of a pair in its target's voice, [T]."""
+    return converter.convert(
+        pair.source,
+        converter.spec.sample_rate_hz,
+        speaker=pair.target_singer,
+        pitch_shift_semitones=pair.semitones,
+    )
 
 
 def with_shuffled_content(converter: Converter, seed: int = 0) -> Converter:

@@ -24,11 +24,14 @@ class Singer(ABC):
         mel_frames: context on each side that can influence a frame of the mel.
     """
 
+    renderer: nn.Module
+    """The vocoder, as a module."""
+
     def __init__(self, network: nn.Module, vocoder: Vocoder, mel_frames: int) -> None:
         vocoder.fold_weight_norm()
         self.network = network.eval().requires_grad_(False)
         self.vocoder = vocoder
-        self._renderer = cast(nn.Module, vocoder).eval().requires_grad_(False)
+        self.renderer = cast(nn.Module, vocoder).eval().requires_grad_(False)
         self.mel_frames = mel_frames
 
     @property
@@ -39,7 +42,7 @@ class Singer(ABC):
     def to(self, device: torch.device) -> None:
         """Move to a device."""
         self.network.to(device)
-        self._renderer.to(device)
+        self.renderer.to(device)
 
     def noise(self, frames: int, rng: torch.Generator) -> Tensor | None:
         """What a whole recording starts from, [1, M, frames], so that pieces of it agree wherever

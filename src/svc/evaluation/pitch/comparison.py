@@ -26,6 +26,7 @@ from svc.evaluation.pitch.conditions import Condition
 from svc.evaluation.pitch.contenders import Contender, Missing, chosen, make_ready
 from svc.evaluation.pitch.material import passages
 from svc.evaluation.pitch.plots import plot_accuracy, plot_agreement
+from svc.evaluation.tables import write_csv, write_json
 from svc.evaluation.task import Candidate
 
 
@@ -115,8 +116,8 @@ class PitchComparison:
         records = tables.accuracy_records(rows, ready)
         settings = {"minutes": self.minutes, "seed": self.seed, "hop_samples": self.hop_samples}
         facts = self._facts(settings, ready, missing)
-        tables.write_json(folder / "accuracy.json", {**facts, "rows": records})
-        tables.write_csv(folder / "accuracy.csv", records)
+        write_json(folder / "accuracy.json", {**facts, "rows": records})
+        write_csv(folder / "accuracy.csv", records)
         text = tables.accuracy_markdown(rows, ready, missing, circumstances)
         (folder / "accuracy.md").write_text(text, encoding="utf-8")
         plot_accuracy(folder / "accuracy.png", rows)
@@ -151,8 +152,8 @@ class PitchComparison:
         pairs = tables.agreement_records(agreement)
         facts = self._facts({"hop_samples": self.hop_samples}, ready, missing)
         facts |= {"pairs": pairs, "files": tables.file_records(agreement)}
-        tables.write_json(folder / "agreement.json", facts | {"skipped": agreement.skipped})
-        tables.write_csv(folder / "agreement.csv", pairs)
+        write_json(folder / "agreement.json", facts | {"skipped": agreement.skipped})
+        write_csv(folder / "agreement.csv", pairs)
         text = tables.agreement_markdown(agreement, ready, missing, circumstances)
         (folder / "agreement.md").write_text(text, encoding="utf-8")
         plot_agreement(folder / "agreement.png", agreement)

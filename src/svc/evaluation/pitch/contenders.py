@@ -4,13 +4,13 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 
 import torch
 from torch import Tensor
 
 from svc.errors import UserError, UserErrors
 from svc.evaluation.task import Candidate
+from svc.evaluation.task import chosen as chosen_of
 from svc.features.pitch.base import Pitch, PitchTracker
 
 _WARM_UP_S = 1.0
@@ -66,15 +66,7 @@ def chosen(candidates: Sequence[Candidate], names: Sequence[str] | None) -> list
     Raises:
         UserErrors: a name that no candidate has, with the nearest one.
     """
-    if names is None:
-        return list(candidates)
-    by_name = {candidate.name: candidate for candidate in candidates}
-    unknown = [name for name in names if name not in by_name]
-    if unknown or not names:
-        there_are = f"There are {', '.join(sorted(by_name))}."
-        faults = [f"{name!r} is no tracker{_nearest(name, by_name)}" for name in unknown]
-        raise UserErrors("task.trackers cannot be used:", [*(faults or ["it is empty"]), there_are])
-    return [by_name[name] for name in dict.fromkeys(names)]
+    return chosen_of(candidates, names, "task.trackers", "tracker")
 
 
 def make_ready(
@@ -100,8 +92,3 @@ def make_ready(
     if not ready:
         raise UserErrors("No tracker can work here:", [f"{m.name}: {m.reason}" for m in missing])
     return ready, missing
-
-
-def _nearest(name: str, known: dict[str, Candidate]) -> str:
-    close = get_close_matches(name, list(known), n=1)
-    return f"; did you mean {close[0]}?" if close else "."

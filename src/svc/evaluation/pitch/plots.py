@@ -11,13 +11,9 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from numpy.typing import NDArray
 
+from svc.evaluation.palette import COLOURS, MARKERS
 from svc.evaluation.pitch.accuracy import ALL, AccuracyRow
 from svc.evaluation.pitch.agreement import Agreement
-
-_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#8a8a00")
-"""Okabe and Ito's palette, which people with any colour vision tell apart; its yellow, too light on
-white, is darkened and comes last."""
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 
 Floats = NDArray[np.float64]
 
@@ -103,8 +99,8 @@ def _draw_lines(
             label=tracker,
             linewidth=0.8,
             markersize=6,
-            color=_COLOURS[index % len(_COLOURS)],
-            marker=_MARKERS[index % len(_MARKERS)],
+            color=COLOURS[index % len(COLOURS)],
+            marker=MARKERS[index % len(MARKERS)],
         )
     axis.set_xticks(places, conditions)
     axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,32 +1,17 @@
-"""Results as JSON, CSV and Markdown."""
+"""Results of the comparison of pitch trackers as flat records and Markdown."""
 
-import csv
-import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
-from pathlib import Path
 from typing import Any
 
 from svc.evaluation.pitch.accuracy import ALL, AccuracyRow
 from svc.evaluation.pitch.agreement import Agreement, FileAgreement
 from svc.evaluation.pitch.contenders import Contender, Missing
 from svc.evaluation.pitch.metrics import PitchScore
+from svc.evaluation.tables import markdown_table, number
 
 _WORST_FILES = 10
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Plain containers as JSON; what is not a number becomes null."""
-    path.write_text(json.dumps(_plain(content), indent=1, allow_nan=False) + "\n", encoding="utf-8")
-
-
-def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """One line per row, columns as in the first; what is not a number stays empty."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]) if rows else [])
-        writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
 
 
 def accuracy_records(
@@ -59,7 +44,7 @@ def accuracy_markdown(
         for name in names:
             keys = [(name, condition or c, c if condition else ALL) for c in columns]
             lines.append([name, *(_percent(getattr(cells[key], of)) for key in keys)])
-        return _table(["tracker", *columns], lines)
+        return markdown_table(["tracker", *columns], lines)
 
     parts = [
         "# Accuracy of pitch trackers",
@@ -103,11 +88,11 @@ def accuracy_overview(
             score.overall_accuracy,
             score.octave_error_share,
         )
-        cents = _number(score.median_abs_cents, ".1f")
-        speed = _number(contender.real_time_factor, ".3g")
+        cents = number(score.median_abs_cents, ".1f")
+        speed = number(contender.real_time_factor, ".3g")
         lines.append([contender.name, *map(_percent, shares), cents, speed])
     lines += [[m.name, *["–"] * (len(header) - 1)] for m in missing]
-    table = _table(header, lines)
+    table = markdown_table(header, lines)
     return "\n\n".join([table, *missing_lines(missing)])
 
 
@@ -146,11 +131,11 @@ def agreement_overview(
         [f"{record['tracker']}, {record['other']}", *(_percent(record[s]) for s in shares)]
         for record in agreement_records(agreement)
     ]
-    speeds = [[c.name, _number(c.real_time_factor, ".3g")] for c in contenders]
+    speeds = [[c.name, number(c.real_time_factor, ".3g")] for c in contenders]
     parts = [
-        _table(["trackers", "within 50 cents", "octaves apart", "voicing differs"], pairs),
+        markdown_table(["trackers", "within 50 cents", "octaves apart", "voicing differs"], pairs),
         "In percent; the first two of the frames that both call voiced, the last of all frames.",
-        _table(["tracker", "real-time factor"], speeds),
+        markdown_table(["tracker", "real-time factor"], speeds),
         *missing_lines(missing),
     ]
     if agreement.skipped:
@@ -193,37 +178,5 @@ def _file_lines(file: FileAgreement) -> str:
     return "\n".join(lines)
 
 
-def _table(header: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
-    """Markdown whose columns also stand below each other in a terminal."""
-    widths = [max(len(line[column]) for line in (header, *lines)) for column in range(len(header))]
-    first, *others = widths
-    rule = ["-" * first, *("-" * (width - 1) + ":" for width in others)]
-    padded = [
-        [line[0].ljust(first), *(c.rjust(w) for c, w in zip(line[1:], others, strict=True))]
-        for line in (header, *lines)
-    ]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in (padded[0], rule, *padded[1:]))
-
-
 def _percent(value: float) -> str:
-    return _number(100 * value, ".1f")
-
-
-def _number(value: float, spec: str) -> str:
-    return format(value, spec) if math.isfinite(value) else "–"
-
-
-def _cell(value: Any) -> Any:
-    if isinstance(value, float):
-        return f"{value:.5g}" if math.isfinite(value) else ""
-    return value
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, float):
-        return float(f"{value:.6g}") if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(key): _plain(child) for key, child in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(child) for child in value]
-    return value
+    return number(100 * value, ".1f")
