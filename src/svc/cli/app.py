@@ -32,6 +32,7 @@ _PATH_KEYS = (
     "pitch.model",
     "checkpoint_dir",
     "task.recordings",
+    "task.checkpoint",
 )
 
 

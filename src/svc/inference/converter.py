@@ -187,7 +187,7 @@ class Converter:
         analysis = self.extractors.analyse(
             padded, self.spec, progress and _part_of(progress, 0.0, _ANALYSIS_SHARE)
         )
-        conditioning = _conditioning(analysis, index, pitch_shift_semitones)
+        conditioning = conditioning_of(analysis, index, pitch_shift_semitones)
         refinement = None
         if self.refinement is not None:
             refined = self._refined_conditioning(padded, conditioning, self.speakers[index])
@@ -272,12 +272,18 @@ class Converter:
         index = torch.tensor([self.refinement.speaker_index(speaker)])
         if self.refinement.extractors is None:
             return replace(conditioning, speaker=index)
-        its_own = _conditioning(self.refinement.extractors.analyse(audio, self.spec), 0, 0.0)
+        its_own = conditioning_of(self.refinement.extractors.analyse(audio, self.spec), 0, 0.0)
         return replace(its_own, f0_hz=conditioning.f0_hz, voiced=conditioning.voiced, speaker=index)
 
 
-def _conditioning(analysis: Analysis, speaker: int, shift_semitones: float) -> Conditioning:
-    """The whole recording, B = 1, on the CPU."""
+def conditioning_of(analysis: Analysis, speaker: int, shift_semitones: float) -> Conditioning:
+    """What a model is told about a whole recording, B = 1, on the CPU.
+
+    Args:
+        analysis: of the recording.
+        speaker: index into the model's speaker table.
+        shift_semitones: transposition of the melody.
+    """
     return Conditioning(
         content=analysis.content[None],
         f0_hz=analysis.f0_hz[None] * 2 ** (shift_semitones / 12),

@@ -1,11 +1,9 @@
 """`task=pitch`: trackers against exact F0, or against each other on one's own recordings."""
 
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -19,6 +17,7 @@ from rich.progress import (
 from svc.audio.io import AUDIO_SUFFIXES, find_audio_files
 from svc.data.demo.performance import SAMPLE_RATE_HZ
 from svc.errors import UserError, UserErrors
+from svc.evaluation.machine import machine
 from svc.evaluation.pitch import tables
 from svc.evaluation.pitch.accuracy import measure_accuracy
 from svc.evaluation.pitch.agreement import measure_agreement
@@ -111,7 +110,7 @@ class PitchComparison:
         audio_s = sum(len(passage.audio) for passage in made) / SAMPLE_RATE_HZ
         circumstances = (
             f"{audio_s:.0f} s of synthetic voices whose F0 is exact (seed {self.seed}), under each "
-            f"of {len(self.conditions)} conditions: {', '.join(self.conditions)}. {_machine()}"
+            f"of {len(self.conditions)} conditions: {', '.join(self.conditions)}. {machine()}"
         )
         records = tables.accuracy_records(rows, ready)
         settings = {"minutes": self.minutes, "seed": self.seed, "hop_samples": self.hop_samples}
@@ -148,7 +147,7 @@ class PitchComparison:
                 [f"{name}: {reason}" for name, reason in agreement.skipped],
             )
         audio_s = sum(file.duration_s for file in agreement.files)
-        circumstances = f"{len(agreement.files)} recordings, {audio_s:.0f} s. {_machine()}"
+        circumstances = f"{len(agreement.files)} recordings, {audio_s:.0f} s. {machine()}"
         pairs = tables.agreement_records(agreement)
         facts = self._facts({"hop_samples": self.hop_samples}, ready, missing)
         facts |= {"pairs": pairs, "files": tables.file_records(agreement)}
@@ -165,7 +164,7 @@ class PitchComparison:
         """What the results were made with."""
         return {
             "settings": settings,
-            "machine": _machine(),
+            "machine": machine(),
             "real_time_factor": {c.name: c.real_time_factor for c in ready},
             "missing": {m.name: m.reason for m in missing},
         }
@@ -197,15 +196,6 @@ def _recordings(path: Path) -> tuple[list[Path], Path]:
             f"{', '.join(sorted(AUDIO_SUFFIXES))}."
         )
     return files, path
-
-
-def _machine() -> str:
-    """Where the time was measured, for those who read real-time factors."""
-    threads = torch.get_num_threads()
-    text = f"Computed with {threads} thread{'s' * (threads != 1)} on {os.cpu_count()} cores"
-    if hasattr(os, "getloadavg"):  # not on Windows
-        text += f", of which {os.getloadavg()[1]:.1f} were busy on average"
-    return f"{text}."
 
 
 def _told(overview: str, page: Path) -> str:
