@@ -42,7 +42,7 @@ GENERATOR_PARAMETERS = {
     "flowsvc": (54e6, 59e6),
     "flowsvc_tiny": (0.5e6, 2.0e6),
 }
-OF_SAMPLED_MELS = {"sampler", "mel_scaling"}
+OF_SAMPLED_MELS = {"sampler", "mel_scaling", "noise_schedule"}
 """Groups for architectures that sample."""
 VOCODER_ARCHITECTURES = {"nsf_hifigan", "nsf_hifigan_tiny"}
 """They train `vocoder` by itself."""
@@ -97,8 +97,9 @@ def test_every_option_passes_the_checks_of_training(group: str, option: str) -> 
 @pytest.mark.parametrize(
     ("choices", "reason"),
     [
-        (["sampler=ddim"], "arch=diffsvc or arch=flowsvc"),
-        (["mel_scaling=dataset"], "arch=diffsvc or arch=flowsvc"),
+        (["sampler=ddim"], "takes no sampler"),
+        (["mel_scaling=dataset"], "takes no mel_scaling"),
+        (["arch=flowsvc", "noise_schedule=cosine"], "takes no noise_schedule"),
         (["vocoder=griffin_lim"], "cannot be trained"),
         (["arch=nsf_hifigan", "vocoder=griffin_lim"], "cannot be trained"),
         (["arch=diffsvc", "vocoder=nsf_hifigan"], "vocoder_weights"),
@@ -192,6 +193,24 @@ def test_a_vocoder_is_trained_without_content_unless_one_is_given() -> None:
     assert asked_for.content._target_.endswith("MfccContent")
     assert asked_for.arch.generator == asked_for.vocoder
     assert asked_for.vocoder.initial_channels == 128
+
+
+@pytest.mark.slow
+def test_architectures_sweep_in_the_demo(terminal: Terminal, tmp_path: Path) -> None:
+    archs = "arch=hifisinger_tiny,diffsvc_tiny,flowsvc_tiny"
+    small = [s for s in TINY_DEMO if s not in ("content=mfcc", "debug=fast")]
+    said = terminal(
+        "svc-train",
+        "-m",
+        archs,
+        "experiment=demo",
+        *small,
+        "trainer.max_steps=1",
+        "data.valid_max_crops=1",
+    )
+    assert said.err.count("Done after 1 steps") == 3
+    checkpoints = list(tmp_path.glob("outputs/multirun/*/*/checkpoints/last.ckpt"))
+    assert len(checkpoints) == 3
 
 
 TINY_DEMO = (

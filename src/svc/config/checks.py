@@ -69,13 +69,17 @@ def _framing_faults(config: Mapping[str, Any]) -> list[str]:
 def _unread_settings(config: Mapping[str, Any]) -> list[str]:
     """Groups that were chosen but that nothing of this architecture takes."""
     arch = config.get("arch") or {}
-    takers = {"sampler": arch, "mel_scaling": arch.get("generator") or {}}
-    arguments = {"sampler": "sampler", "mel_scaling": "scaling"}
+    generator = arch.get("generator") or {}
+    taken = {
+        "sampler": "sampler" in arch,
+        "mel_scaling": "scaling" in generator,
+        "noise_schedule": "schedule" in generator,
+    }
     return [
-        f"{group}={config[group].get('_target_')}: this architecture does not sample its mel and "
-        f"has no {group}; leave it out, or choose arch=diffsvc or arch=flowsvc"
-        for group, taker in takers.items()
-        if arch and config.get(group) and arguments[group] not in taker
+        f"{group}={config[group].get('_target_')}: this architecture takes no {group}; leave it "
+        f"out, or choose one that samples its mel, such as arch=diffsvc"
+        for group, is_taken in taken.items()
+        if arch and config.get(group) and not is_taken
     ]
 
 

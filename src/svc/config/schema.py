@@ -63,6 +63,7 @@ class TrainConfig(DatasetConfig):
     vocoder: Any = MISSING
     sampler: Any = None
     mel_scaling: Any = None
+    noise_schedule: Any = None
     arch: Any = MISSING
     optim: Any = MISSING
     scheduler: Any = None
