@@ -2,14 +2,18 @@
 
 import csv
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
 from command_line import Terminal
+from inference.test_sampling import checkpoint
 from svc.audio.io import write_audio
 from svc.config.paths import conf_dir
+
+__all__ = ["checkpoint"]
 
 SMALL = ("task=pitch", "task.minutes=0.28", "output=out")
 
@@ -118,3 +122,21 @@ def test_a_checkpoint_that_is_not_there_stops_nothing_but_its_vocoder(
     message = terminal.refused("svc-eval", "task=vocoder", *only, "task.checkpoint=nowhere.ckpt")
     assert "There is no vocoder" in message
     assert "There is no checkpoint nowhere.ckpt" in message
+
+
+def test_samplers_are_compared_on_a_model(
+    terminal: Terminal, tmp_path: Path, checkpoint: Callable[..., Path]
+) -> None:
+    checkpoint("diffsvc", "my model (new)")
+    write_audio(tmp_path / "songs/a.wav", 0.1 * torch.sin(torch.arange(9000) * 0.03))
+    material = ("task.checkpoint=my model (new).ckpt", "task.recordings=songs", "output=out")
+    few = ("task.evaluations=[3]", "task.samplers=[ddim,plms]", "task.reference_evaluations=4")
+    said = terminal("svc-eval", "task=samplers", *material, *few)
+    assert "| ddim " in said.out
+    with (tmp_path / "out/samplers.csv").open(newline="") as file:
+        assert [(row["sampler"], row["steps"]) for row in csv.DictReader(file)] == [
+            ("ddim", "3"),
+            ("plms", "2"),
+        ]
+    message = terminal.refused("svc-eval", "task=samplers", *material, "task.samplers=[unipk]")
+    assert "'unipk' is no sampler; did you mean unipc?" in message

@@ -21,6 +21,7 @@ from svc.config.paths import conf_dir
 from svc.config.resolvers import register_resolvers
 from svc.config.schema import register_schemas
 from svc.errors import UserError, UserErrors
+from svc.evaluation.samplers import tables
 from svc.evaluation.samplers.comparison import SamplerComparison
 from svc.evaluation.task import Candidate
 
@@ -40,6 +41,11 @@ def nodes() -> dict[str, Any]:
         config = compose("eval", ["task=samplers", "task.checkpoint=a.ckpt"])
     found: dict[str, Any] = OmegaConf.to_container(config.task.candidates, resolve=True)  # type: ignore[assignment]
     return found
+
+
+@pytest.fixture(autouse=True)
+def _judge_untrained_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tables, "WIDEST_RANGE_NEPERS", float("inf"))
 
 
 @pytest.fixture

@@ -65,6 +65,12 @@ def test_the_default_beside_the_predecessor() -> None:
     assert len(verdict(REFERENCE, Judged(None, PREDECESSOR))) == 1
 
 
+def test_nothing_is_promised_of_a_model_that_cannot_sing() -> None:
+    said = verdict(replace(REFERENCE, range_nepers=6000.0), Judged(DEFAULT, PREDECESSOR))
+    assert "hardly been trained" in said[-1]
+    assert not any("holds" in line for line in said)
+
+
 def test_what_draws_noise_has_a_table_of_its_own() -> None:
     random = replace(DEFAULT, sampler="ddpm", random=True, distance_percent=8.0)
     text = markdown([DEFAULT, random], REFERENCE, Judged(DEFAULT, None), [5, 20], "Here.")

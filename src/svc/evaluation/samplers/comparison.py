@@ -74,7 +74,7 @@ class SamplerComparison:
         samplers: list[str] | None = None,
         reference_evaluations: int = 1000,
         recordings: str | None = None,
-        seconds: float = 12.0,
+        seconds: float = 6.0,
         content_model: str | None = None,
         device: str = "cpu",
         seed: int = 0,

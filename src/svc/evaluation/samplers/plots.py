@@ -54,10 +54,13 @@ def _draw(axis: Axes, rows: Sequence[SamplerRow], reference: Reference, over: st
             marker=MARKERS[index % len(MARKERS)],
         )
     axis.axhline(LIMIT_PERCENT, color="#444444", linewidth=0.8, linestyle="--")
-    if reference.gap_percent > 0:
-        axis.axhspan(0, reference.gap_percent, color="#888888", alpha=0.2, linewidth=0)
     axis.set_xscale("log")
-    axis.set_yscale("log", nonpositive="mask")
+    axis.set_yscale("log")
+    shown = [LIMIT_PERCENT, *(row.distance_percent for row in drawn)]
+    lowest, highest = min(shown) / 2, max(shown) * 2
+    if reference.gap_percent > lowest:
+        axis.axhspan(lowest, reference.gap_percent, color="#888888", alpha=0.2, linewidth=0)
+    axis.set_ylim(lowest, highest)
     for side in (axis.xaxis, axis.yaxis):
         side.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.grid(alpha=0.3)

@@ -10,6 +10,8 @@ LIMIT_PERCENT = 1.0
 """What the default must stay below."""
 LIMIT_EVALUATIONS = 20
 """With so many evaluations at most."""
+WIDEST_RANGE_NEPERS = 30.0
+"""No voice spans more: natural-log magnitudes begin at log(1e-5), and full scale is below 5."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,12 @@ def verdict(reference: Reference, judged: Judged) -> list[str]:
         f"{number(reference.gap_percent, '.2g')} % of the mel's range away. Smaller errors mean "
         f"nothing.",
     ]
+    if reference.range_nepers > WIDEST_RANGE_NEPERS:
+        return [
+            *lines,
+            f"- The converged mels span {reference.range_nepers:.0f} nepers, which no voice does: "
+            f"the model has hardly been trained, and what follows says nothing about samplers.",
+        ]
     default, predecessor = judged.default, judged.predecessor
     if default is None:
         return lines
