@@ -1,12 +1,17 @@
 """What is decided before a training run begins."""
 
 import logging
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
+from inference.test_sampling import GENERATORS, checkpoint
 from store_material import (
     SPEC,
     BlockContent,
@@ -15,15 +20,22 @@ from store_material import (
     prepare_small,
     write_voice,
 )
+from svc.audio.mel import MelSpectrogram
 from svc.cli import training_run
 from svc.cli.training_run import (
     checkpoint_to_continue,
     prepared_store,
     with_absolute_folders,
+    with_mel_bounds,
+    with_trained_vocoder,
 )
 from svc.data.settings import ExtractionSettings
-from svc.errors import UserErrors
+from svc.data.store import AUDIO_FULL_SCALE, FeatureStore
+from svc.errors import UserError, UserErrors
+from svc.models.mel_level import energy_level
 from svc.training.runs import write_run_file
+
+__all__ = ["checkpoint"]
 
 
 def config(tmp_path: Path, **changes: Any) -> dict[str, Any]:
@@ -82,3 +94,64 @@ def test_a_dataset_that_is_prepared_already_is_announced(
         f"Using the prepared dataset {tmp_path / 'store'}: 2 slices, 0.1 minutes of 1 speaker. "
         f"Run svc-preprocess after changing the recordings."
     )
+
+
+@pytest.mark.parametrize("holder", ["nsf_hifigan", "hifisinger", "diffsvc"])
+def test_a_trained_vocoder_brings_its_own_shape(
+    checkpoint: Callable[..., Path], holder: str
+) -> None:
+    asked = {
+        "vocoder_weights": str(checkpoint(holder)),
+        "vocoder": {"_target_": "svc.models.griffin_lim.GriffinLim", "iterations": 8},
+        "arch": {"generator": {**GENERATORS["flowsvc"], "vocoder": {"_target_": "other"}}},
+    }
+    completed = with_trained_vocoder(asked, SPEC)
+    assert completed["vocoder"] == GENERATORS["nsf_hifigan"]
+    assert completed["arch"]["generator"]["vocoder"] == GENERATORS["nsf_hifigan"]
+    assert asked["vocoder"]["iterations"] == 8
+    # Fine-tuning the vocoder itself.
+    itself = {**asked, "arch": {"generator": {"_target_": GENERATORS["nsf_hifigan"]["_target_"]}}}
+    assert with_trained_vocoder(itself, SPEC)["arch"]["generator"] == GENERATORS["nsf_hifigan"]
+
+
+def test_without_a_trained_vocoder_nothing_changes() -> None:
+    asked = {"vocoder_weights": None, "vocoder": {"_target_": "any"}, "arch": {}}
+    assert with_trained_vocoder(asked, SPEC) == asked
+
+
+def test_a_vocoder_that_does_not_fit_is_refused(checkpoint: Callable[..., Path]) -> None:
+    other = checkpoint("nsf_hifigan", audio=replace(SPEC, mel_max_hz=16_000.0))
+    asked = {"vocoder_weights": str(other), "arch": {"generator": GENERATORS["diffsvc"]}}
+    with pytest.raises(UserError, match=r"mel_max_hz is 16000\.0, not 22050"):
+        with_trained_vocoder(asked, SPEC)
+    learns = {"vocoder_weights": str(checkpoint("nsf_hifigan")), "vocoder": {}}
+    with pytest.raises(UserError, match="learns its own decoder"):
+        with_trained_vocoder({**learns, "arch": {"generator": GENERATORS["hifisinger"]}}, SPEC)
+
+
+@pytest.mark.parametrize("relative", [False, True])
+def test_bounds_of_the_dataset_are_those_of_its_training_mels(
+    tmp_path: Path, relative: bool
+) -> None:
+    for number in range(3):
+        write_voice(tmp_path / "anna" / f"{number}.wav", 3.5, number)
+    prepare_small(tmp_path, tmp_path / "store")
+    store = FeatureStore.open(tmp_path / "store")
+    node = {"_target_": "svc.models.mel_scaling.dataset_scaling"}
+    asked = {
+        "mel_scaling": node,
+        "arch": {"generator": {"scaling": node, "level_from_energy": relative}},
+    }
+    found = with_mel_bounds(asked, SPEC, store)
+    mels = []
+    for record in store.split("train"):
+        audio = np.load(store.path(record, "audio")) / AUDIO_FULL_SCALE
+        mel = MelSpectrogram(SPEC)(torch.tensor(audio, dtype=torch.float32)[None])
+        energy = torch.from_numpy(np.load(store.path(record, "energy")))[None]
+        mels.append(mel - energy_level(energy) if relative else mel)
+    everything = torch.cat(mels, dim=-1)[0]
+    scaling = found["arch"]["generator"]["scaling"]
+    assert scaling["minimum"] == pytest.approx(everything.amin(1).tolist(), abs=1e-3)
+    assert scaling["maximum"] == pytest.approx(everything.amax(1).tolist(), abs=1e-3)
+    assert found["mel_scaling"] == scaling
+    assert with_mel_bounds(found, SPEC, store) == found
