@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from svc.audio.spec import AudioSpec
-from svc.inference.chunking import Chunk, crossfade, join, plan_chunks
+from svc.inference.chunking import Chunk, crossfade, equally_long, join, plan_chunks
 
 SPEC = AudioSpec()
 HOP = SPEC.hop_samples
@@ -109,3 +109,19 @@ class TestCrossfade:
         assert not crossfade(torch.zeros(512), torch.zeros(512)).any()
         opposite = crossfade(tone(512), -tone(512))
         assert float(opposite.abs().max()) <= 0.5
+
+
+def test_equally_long_chunks_keep_what_is_kept_and_only_gain_context() -> None:
+    planned = [Chunk(0, 40, 0, 45), Chunk(30, 70, 25, 75), Chunk(60, 80, 55, 80)]
+    equal = equally_long(planned)
+    assert [(c.start_frame, c.stop_frame) for c in equal] == [(0, 40), (30, 70), (60, 80)]
+    assert [(c.render_start_frame, c.render_stop_frame) for c in equal] == [
+        (0, 50),
+        (25, 75),
+        (30, 80),
+    ]
+    assert equally_long([]) == []
+
+
+def test_a_single_chunk_stays_as_it_is() -> None:
+    assert equally_long([Chunk(0, 9, 0, 9)]) == [Chunk(0, 9, 0, 9)]

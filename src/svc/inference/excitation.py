@@ -5,6 +5,9 @@ from torch import Tensor
 
 from svc.models.sine_source import SineSource
 
+_PIECE_VALUES = 2**21
+"""Sines times samples that are computed at a time."""
+
 
 @torch.inference_mode()
 def render_excitation(
@@ -12,24 +15,27 @@ def render_excitation(
     f0_hz: Tensor,
     voiced: Tensor,
     rng: torch.Generator,
-    piece_frames: int = 1024,
+    piece_frames: int | None = None,
 ) -> Tensor:
     """The sine source over any length, in pieces that continue each other's phase.
 
-    In one go it would need about 150 bytes per sample; this needs 4, and a few megabytes.
+    In one go it would need some 16 bytes per sample and sine; this needs 4 per sample, and about
+    40 MB.
 
     Args:
         source: the decoder's; computes on the device of `f0_hz`.
         f0_hz: [N].
         voiced: [N] bool.
         rng: initial phases, then noise, piece by piece.
-        piece_frames: frames computed at a time.
+        piece_frames: frames computed at a time; None for as many as keep that memory.
 
     Returns:
         [1, 1, N * hop_samples] float32 on the CPU: up to rounding and the draw of noise, what
         `source` gives for the whole contour.
     """
     frames, hop = f0_hz.shape[0], source.hop_samples
+    if piece_frames is None:
+        piece_frames = max(1, _PIECE_VALUES // (source.sines * hop))
     f0_hz, voiced = f0_hz[None], voiced[None]
     initial_phase, _ = source.draw(f0_hz[:, :0], rng)
     order = torch.arange(1, source.sines + 1, dtype=torch.float64, device=f0_hz.device)

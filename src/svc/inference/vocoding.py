@@ -9,7 +9,7 @@ from torch import Tensor
 from svc.audio.slicing import Levels
 from svc.audio.spec import AudioSpec
 from svc.errors import UserErrors
-from svc.inference.chunking import Chunk, join, plan_chunks_by_level
+from svc.inference.chunking import Chunk, equally_long, join, plan_chunks_by_level
 from svc.inference.devices import Precision, check_precision
 from svc.inference.excitation import render_excitation
 from svc.inference.rendering import Progress
@@ -65,11 +65,13 @@ def render_mel(
     frames, hop = mel.shape[1], spec.hop_samples
     if frames == 0:
         return torch.zeros(0)
-    chunks = plan_chunks_by_level(
-        _levels_db(mel),
-        spec,
-        max_chunk_s=max_chunk_s,
-        context_frames=vocoder.receptive_frames,
+    chunks = equally_long(
+        plan_chunks_by_level(
+            _levels_db(mel),
+            spec,
+            max_chunk_s=max_chunk_s,
+            context_frames=vocoder.receptive_frames,
+        )
     )
     f0_hz, voiced = f0_hz.float().to(device), voiced.bool().to(device)
     source = _excitation(vocoder, f0_hz, voiced, seed)
@@ -116,7 +118,8 @@ def _excitation(vocoder: Vocoder, f0_hz: Tensor, voiced: Tensor, seed: int) -> T
 
 def _levels_db(mel: Tensor) -> Levels:
     """Level of each frame of a mel [M, N], [N], but for a constant."""
-    levels: Levels = _DB_PER_NEPER / 2 * torch.logsumexp(2 * mel.double().cpu(), dim=0).numpy()
+    power_ln = torch.cat([(2 * part.float()).logsumexp(0).cpu() for part in mel.split(4096, dim=1)])
+    levels: Levels = _DB_PER_NEPER / 2 * power_ln.double().numpy()
     return levels
 
 
