@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
 from inference.test_sampling import GENERATORS, checkpoint
 from store_material import (
@@ -29,9 +31,13 @@ from svc.cli.training_run import (
     with_mel_bounds,
     with_trained_vocoder,
 )
+from svc.config.paths import conf_dir
+from svc.config.resolvers import register_resolvers
+from svc.config.schema import register_schemas
 from svc.data.settings import ExtractionSettings
 from svc.data.store import AUDIO_FULL_SCALE, FeatureStore
 from svc.errors import UserError, UserErrors
+from svc.inference.loading import load_vocoder
 from svc.models.mel_level import energy_level
 from svc.training.runs import write_run_file
 
@@ -155,3 +161,40 @@ def test_bounds_of_the_dataset_are_those_of_its_training_mels(
     assert scaling["maximum"] == pytest.approx(everything.amax(1).tolist(), abs=1e-3)
     assert found["mel_scaling"] == scaling
     assert with_mel_bounds(found, SPEC, store) == found
+
+
+@pytest.mark.parametrize("arch", ["diffsvc_tiny", "nsf_hifigan_tiny"])
+def test_training_begins_with_the_trained_vocoder(
+    checkpoint: Callable[..., Path], tmp_path: Path, arch: str
+) -> None:
+    """Its weights are in the model, in the average, and so in every checkpoint."""
+    write_voice(tmp_path / "anna" / "0.wav", 3.5, 0)
+    write_voice(tmp_path / "anna" / "1.wav", 3.5, 1)
+    prepare_small(tmp_path, tmp_path / "store")
+    path = checkpoint("nsf_hifigan")
+    register_schemas()
+    register_resolvers()
+    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        composed = compose(
+            "train",
+            [
+                f"dataset.path={tmp_path}",
+                f"arch={arch}",
+                "content=mfcc",
+                "trainer=cpu",
+                "data.crop_frames=8",
+                "~callbacks.samples",
+                f"paths.run_dir={tmp_path}/run",
+                f"paths.store_dir={tmp_path}/store",
+                f"vocoder_weights='{path}'",
+            ],
+        )
+    plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
+    completed = with_trained_vocoder(plain, SPEC)
+    store = FeatureStore.open(tmp_path / "store")
+    module = training_run.training_parts(completed, SPEC, store, tmp_path / "run").module
+    trained = load_vocoder(path, SPEC).network.state_dict()
+    for network in (module.generator, module.ema.network):
+        vocoder = getattr(network, "vocoder", network)
+        for name, value in vocoder.state_dict().items():
+            assert torch.equal(value, trained[name]), name

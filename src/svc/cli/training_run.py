@@ -124,9 +124,15 @@ def training_parts(
         speakers=list(store.speakers),
         content_channels=store.content_channels,
     )
+    arch = dict(config["arch"])
+    node = arch.pop("generator")
+    generator = build(node, **facts.run_time_arguments(node))
+    if config["vocoder_weights"] is not None:
+        trained = load_vocoder(Path(config["vocoder_weights"]), spec).network
+        getattr(generator, "vocoder", generator).load_state_dict(trained.state_dict())
     module = build(
-        config["arch"],
-        **run_time_settings(config["arch"], store),
+        arch,
+        generator=generator,
         audio=spec,
         optimizer=build(config["optim"]),
         scheduler=build(config["scheduler"]) if config["scheduler"] else None,
@@ -142,14 +148,6 @@ def training_parts(
         logger.log_hyperparams(dict(config))  # what a dashboard finds and compares runs by
     data = build(config["data"], store=store, spec=spec)
     return TrainingParts(trainer, module, data)
-
-
-def run_time_settings(arch: Mapping[str, Any], store: FeatureStore) -> dict[str, Any]:
-    """What of a model only the prepared dataset knows; a vocoder by itself wants none of it."""
-    if "conditioner" not in arch["generator"]:
-        return {}
-    known = {"content_channels": store.content_channels, "speakers": len(store.speakers)}
-    return {"generator": {"conditioner": known}}
 
 
 def with_trained_vocoder(config: Mapping[str, Any], spec: AudioSpec) -> dict[str, Any]:

@@ -130,7 +130,7 @@ class ConversionComparison:
         seconds = time.perf_counter() - start
         audio_s = sum(len(pair.source) for pair in pairs) / converter.spec.sample_rate_hz
         network = converter.singer.network
-        renderer = {id(p) for p in converter.singer.renderer.parameters()}
+        renderer = {id(p) for p in converter.singer.vocoder.parameters()}
         own = sum(p.numel() for p in network.parameters() if id(p) not in renderer)
         return ModelResult(
             name=name,

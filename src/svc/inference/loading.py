@@ -17,7 +17,6 @@ from svc.inference.extractors import build_extractors
 from svc.inference.singers import DirectSinger, SamplingSinger, Singer
 from svc.models.hifisinger import HifiSinger
 from svc.models.mel_singer import MelSinger
-from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.vocoder import Vocoder
 
 
@@ -79,7 +78,7 @@ def load_vocoder(path: Path | str, spec: AudioSpec) -> LoadedVocoder:
     for part in ("decoder", "vocoder"):  # of a HiFiSinger, of a DiffSVC
         if part in node:
             node, network = node[part], getattr(network, part)
-    if not isinstance(network, NsfHifiGan):
+    if not isinstance(network, Vocoder):
         raise UserError(
             f"{path} holds no vocoder but a {type(network).__name__}. Give a checkpoint of "
             f"arch=nsf_hifigan."

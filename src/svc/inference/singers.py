@@ -1,7 +1,6 @@
 """The models that convert, as the converter uses them: conditioning to mel, mel to waveform."""
 
 from abc import ABC, abstractmethod
-from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -24,14 +23,10 @@ class Singer(ABC):
         mel_frames: context on each side that can influence a frame of the mel.
     """
 
-    renderer: nn.Module
-    """The vocoder, as a module."""
-
     def __init__(self, network: nn.Module, vocoder: Vocoder, mel_frames: int) -> None:
         vocoder.fold_weight_norm()
         self.network = network.eval().requires_grad_(False)
-        self.vocoder = vocoder
-        self.renderer = cast(nn.Module, vocoder).eval().requires_grad_(False)
+        self.vocoder = vocoder.eval().requires_grad_(False)
         self.mel_frames = mel_frames
 
     @property
@@ -42,7 +37,7 @@ class Singer(ABC):
     def to(self, device: torch.device) -> None:
         """Move to a device."""
         self.network.to(device)
-        self.renderer.to(device)
+        self.vocoder.to(device)
 
     def noise(self, frames: int, rng: torch.Generator) -> Tensor | None:
         """What a whole recording starts from, [1, M, frames], so that pieces of it agree wherever

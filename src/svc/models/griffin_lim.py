@@ -5,20 +5,21 @@ import math
 import torch
 import torch.nn.functional as F
 import torchaudio
-from torch import Tensor, nn
+from torch import Tensor
 
 from svc.models.sine_source import Randomness
+from svc.models.vocoder import Vocoder
 
 LOG_FLOOR = math.log(1e-5)
 """Where mels end: what lies there is digital silence."""
 LOUDEST_LN = 8.0
-"""Above the mel of any audio in [-1, 1] (a full-scale sine reaches about 3). Models at the beginning
-of their training predict hundreds, whose exponential is infinite."""
+"""Above the mel of any audio in [-1, 1] (a full-scale sine reaches about 3). Models at the
+beginning of their training predict hundreds, whose exponential is infinite."""
 _NNLS_STEPS = 30
 _TINY = 1e-8
 
 
-class GriffinLim(nn.Module):
+class GriffinLim(Vocoder):
     """Mel to waveform by phase reconstruction. A weightless fallback, not a way to sing.
 
     For smoke tests, and for hearing what a mel holds before there is a vocoder. It sounds hollow

@@ -6,18 +6,22 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from svc.models.winograd import WinogradConv
+
 
 class InferenceWeights:
     """Weights of one-dimensional convolutions, for two-dimensional ones over [B, C, 1, N].
 
     Inside `kept`, on a CPU, every weight is copied once: into the type that is computed in, which
     autocast would do at every call where no gradients are wanted, and into channels-last memory,
-    which oneDNN would. Copies do not outlive the context, because there is no telling whether
+    which oneDNN would; or it is transformed once for Winograd's convolution, at two and a half times
+    the cost of a copy and twice the memory. Copies do not outlive the context, because there is no telling whether
     weights have changed: fused optimisers do not count up a tensor's version.
     """
 
     def __init__(self) -> None:
         self._kept: dict[nn.Conv1d, tuple[Tensor, Tensor | None]] | None = None
+        self._winograd: dict[nn.Conv1d, WinogradConv] = {}
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -28,6 +32,8 @@ class InferenceWeights:
             yield
         finally:
             self._kept = outer
+            if outer is None:
+                self._winograd = {}
 
     def of(self, conv: nn.Conv1d, dtype: torch.dtype) -> tuple[Tensor, Tensor | None]:
         """Weight [O, I, 1, k] and bias [O] of `dtype`."""
@@ -40,3 +46,13 @@ class InferenceWeights:
             weight = weight.contiguous(memory_format=torch.channels_last)
             self._kept[conv] = weight, bias
         return weight, bias
+
+    def winograd(self, conv: nn.Conv1d) -> WinogradConv | None:
+        """The convolution by fewer products, in float32 on a CPU; None outside `kept`, because
+        transforming the weights at every call would cost what it saves."""
+        if self._kept is None:
+            return None
+        if conv not in self._winograd:
+            (dilation,) = conv.dilation
+            self._winograd[conv] = WinogradConv(conv.weight, conv.bias, dilation)
+        return self._winograd[conv]

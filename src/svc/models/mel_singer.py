@@ -219,8 +219,6 @@ class MelSinger(nn.Module, ABC):
             raise ValueError(
                 f"the vocoder's mel_bins={vocoder.mel_bins} must be the denoiser's {self.mel_bins}"
             )
-        if not isinstance(vocoder, nn.Module):
-            raise TypeError(f"a vocoder must be an nn.Module, got {type(vocoder).__name__}")
         self.vocoder: Vocoder = vocoder.requires_grad_(False).eval()
 
     def fold_weight_norm(self) -> None:
@@ -231,7 +229,7 @@ class MelSinger(nn.Module, ABC):
     def train(self, mode: bool = True) -> "MelSinger":
         """As in torch, but that the vocoder stays as it is."""
         super().train(mode)
-        self.get_submodule("vocoder").eval()
+        self.vocoder.eval()
         return self
 
     def check_mel(self, conditioning: Conditioning, mel: Tensor) -> None:

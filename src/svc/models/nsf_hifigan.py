@@ -17,6 +17,7 @@ from svc.models.chunked import upsample_in_chunks
 from svc.models.normalisation import fold_weight_norm, weight_norm
 from svc.models.sine_source import Randomness, SineSource
 from svc.models.source_shaper import SourceShaper
+from svc.models.vocoder import Vocoder
 
 LEAKY_SLOPE = 0.1
 # The published generators end with PyTorch's default slope.
@@ -127,8 +128,8 @@ class UpsamplingStage(nn.Module):
         )
 
 
-class NsfHifiGan(nn.Module):
-    """Mel and F0 to waveform.
+class NsfHifiGan(Vocoder):
+    """Mel and F0 to waveform, through stages that a sine source drives.
 
     The defaults are the published 44.1 kHz generator (14.2 M parameters).
 
@@ -151,6 +152,8 @@ class NsfHifiGan(nn.Module):
     Raises:
         ValueError: the lists do not fit each other.
     """
+
+    sine_source: SineSource
 
     def __init__(
         self,

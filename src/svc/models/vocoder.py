@@ -1,32 +1,26 @@
-"""What a singer that predicts mels asks of the vocoder that renders them."""
+"""What renders mels."""
 
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from svc.models.sine_source import Randomness, SineSource
 
 
-class Vocoder(Protocol):
-    """Mel and F0 to waveform; an `nn.Module` as well."""
+class Vocoder(nn.Module, ABC):
+    """Mel and F0 to waveform."""
 
-    @property
-    def mel_bins(self) -> int:
-        """M."""
+    mel_bins: int
+    """M."""
+    hop_samples: int
+    """Samples per frame."""
+    receptive_frames: int
+    """Frames of context on each side that can influence an output frame."""
+    sine_source: SineSource | None
+    """What makes the excitation; None where there is none."""
 
-    @property
-    def hop_samples(self) -> int:
-        """Samples per frame."""
-
-    @property
-    def receptive_frames(self) -> int:
-        """Frames of context on each side that can influence an output frame."""
-
-    @property
-    def sine_source(self) -> SineSource | None:
-        """What makes the excitation; None where there is none."""
-
-    def __call__(
+    @abstractmethod
+    def forward(
         self,
         mel: Tensor,
         f0_hz: Tensor,
@@ -34,9 +28,10 @@ class Vocoder(Protocol):
         *,
         source: Tensor | None = None,
         rng: Randomness = None,
-    ) -> Any:
+    ) -> Tensor:
         """mel [B, M, N] natural log, f0_hz [B, N], voiced [B, N] bool -> [B, 1, N * hop_samples];
         with a ready excitation of that shape as `source`, where there is a sine source."""
 
+    @abstractmethod
     def fold_weight_norm(self) -> None:
         """Computes normed weights once and for all. For inference; load weights first."""
