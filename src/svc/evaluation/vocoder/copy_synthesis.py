@@ -14,8 +14,8 @@ from svc.audio.io import write_audio
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError, UserErrors
 from svc.evaluation.metrics.pesq import pesq_is_there
-from svc.evaluation.pitch.tables import write_csv
 from svc.evaluation.plots import MelRow, plot_mel_comparison
+from svc.evaluation.tables import write_csv
 from svc.evaluation.task import Candidate
 from svc.evaluation.vocoder.material import Sample, demo_phrases, recordings
 from svc.evaluation.vocoder.scores import Reference, Scorer, VocoderScore
