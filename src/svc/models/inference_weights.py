@@ -14,9 +14,9 @@ class InferenceWeights:
 
     Inside `kept`, on a CPU, every weight is copied once: into the type that is computed in, which
     autocast would do at every call where no gradients are wanted, and into channels-last memory,
-    which oneDNN would; or it is transformed once for Winograd's convolution, at two and a half times
-    the cost of a copy and twice the memory. Copies do not outlive the context, because there is no telling whether
-    weights have changed: fused optimisers do not count up a tensor's version.
+    which oneDNN would; or, in twice the memory, into what Winograd's convolution multiplies by.
+    Copies do not outlive the context, because there is no telling whether weights have changed:
+    fused optimisers do not count up a tensor's version.
     """
 
     def __init__(self) -> None:
