@@ -68,8 +68,9 @@ def test_the_guess_moves_the_conditioner_by_a_tenth() -> None:
     assert torch.equal(same, of_guess)
 
 
-def test_trains_only_the_late_part_of_the_path_on_the_velocity() -> None:
-    singer = tiny_flowsvc(start_time=0.75)
+@pytest.mark.parametrize("prediction", ["velocity", "data"])
+def test_trains_only_the_late_part_of_the_path(prediction: Any) -> None:
+    singer = tiny_flowsvc(start_time=0.75, prediction=prediction)
     inputs, mel = conditioning(64, 3), random_mel(64, 3)
     seen: list[Tensor] = []
 
@@ -90,14 +91,19 @@ def test_trains_only_the_late_part_of_the_path_on_the_velocity() -> None:
     data = singer.scaled(mel, inputs)
     t = (0.75 + 0.25 * share)[:, None, None]
     torch.testing.assert_close(x, (1 - t) * noise + t * data)
-    torch.testing.assert_close(loss.parts["flow"], (data - noise).square().mean())
+    target = data - noise if prediction == "velocity" else data
+    torch.testing.assert_close(loss.parts["flow"], target.square().mean())
 
 
 @pytest.mark.parametrize("sampler", [Euler, Heun])
 @pytest.mark.parametrize("steps", [2, 20])
-def test_a_perfect_velocity_arrives_from_the_guess(sampler: Any, steps: int) -> None:
+@pytest.mark.parametrize("prediction", ["velocity", "data"])
+def test_a_perfect_prediction_arrives_from_the_guess(
+    sampler: Any, steps: int, prediction: Any
+) -> None:
     """Data that the guess hits, and a flow that knows the noise: straight on to the data."""
-    singer, inputs = tiny_flowsvc(start_time=0.6).eval(), conditioning(2, 12)
+    singer = tiny_flowsvc(start_time=0.6, prediction=prediction).eval()
+    inputs = conditioning(2, 12)
     data, noise = torch.randn(2, 10, 12), torch.randn(2, 10, 12)
     times: list[float] = []
 
@@ -106,7 +112,7 @@ def test_a_perfect_velocity_arrives_from_the_guess(sampler: Any, steps: int) -> 
             times.append(time[0].item())
             expected = noise + (1 - time[0] / 1000) * (data - noise)
             torch.testing.assert_close(x, expected, atol=1e-5, rtol=0)
-            return data - noise
+            return data - noise if prediction == "velocity" else data
 
     singer.denoiser.__class__ = Known
     with pytest.MonkeyPatch.context() as patch:
@@ -191,6 +197,8 @@ def test_refuses_what_does_not_fit() -> None:
         singer.predict_mel(inputs, UniPc(steps=2))
     with pytest.raises(ValueError, match="start_time=1 must be"):
         tiny_flowsvc(start_time=1.0)
+    with pytest.raises(ValueError, match="prediction='v' must be one of velocity, data"):
+        tiny_flowsvc(prediction="v")
     with pytest.raises(ValueError, match="loss='l3' must be one of l1, l2, smooth_l1"):
         tiny_flowsvc(loss="l3")
     with pytest.raises(ValueError, match="mel_bins=12 must be the denoiser's 10"):

@@ -14,8 +14,9 @@ from torch import Tensor
 
 from svc.errors import UserError
 
-Prediction = Literal["noise", "v"]
-"""What a denoiser predicts: noise, or v = signal · noise - sigma · data (Salimans & Ho 2022)."""
+Prediction = Literal["noise", "v", "data"]
+"""What a denoiser predicts: the noise (Ho, Jain & Abbeel 2020), v = signal · noise - sigma · data
+(Salimans & Ho 2022), or the clean data (Huang et al. 2022, "ProDiff", section 4.1)."""
 
 CLEAN = -1.0
 """The network time of data without noise."""
@@ -102,6 +103,11 @@ class NoiseSchedule:
         """The clean data [B, …] float32 that a v prediction at x, t [B] amounts to."""
         signal, sigma = self._levels_like(x, t)
         return signal * x.float() - sigma * v.float()
+
+    def noise_from_data(self, x: Tensor, t: Tensor, data: Tensor) -> Tensor:
+        """The noise prediction [B, …] float32 that a data prediction at x, t [B] amounts to."""
+        signal, sigma = self._levels_like(x, t)
+        return (x.float() - signal * data.float()) / sigma
 
     def data_from_noise(self, x: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """The clean data [B, …] float32 that a noise prediction at x, t [B] amounts to."""

@@ -30,7 +30,9 @@ class DiffSvc(MelSinger):
         scaling: of the mel that is sampled.
         schedule: how the mel drowns in noise, step by step.
         vocoder: renders mels; frozen.
-        prediction: what the denoiser says about a noisy mel: its noise, or v (Salimans & Ho 2022).
+        prediction: what the denoiser says about a noisy mel: its noise, v, or the clean mel. Noise
+            and v ask a denoiser to let all of the noise pass, which takes about four channels per
+            mel bin; narrower ones learn the clean mel.
         loss: distance of the prediction and the truth.
         level_from_energy: sample the mel relative to the frame's energy; see `MelSinger`. The
             published models sample all of it.
@@ -103,16 +105,21 @@ class DiffSvc(MelSinger):
         """
         noisy = self.schedule.noised(data, time, noise)
         predicted = self.denoiser(noisy, time, self.denoiser.prepare(sequence), mask)
-        is_noise = self.prediction == "noise"
-        target = noise if is_noise else self.schedule.v_target(data, time, noise)
+        target = noise
+        if self.prediction == "v":
+            target = self.schedule.v_target(data, time, noise)
+        elif self.prediction == "data":
+            target = data
         return masked_distance(predicted, target, mask, self.distance)
 
     def evaluate(self, x: Tensor, time: Tensor, prepared: Tensor) -> Tensor:
         """See `MelSinger`: the noise."""
         predicted: Tensor = self.denoiser(x, time, prepared).float()
-        if self.prediction == "noise":
-            return predicted
-        return self.schedule.noise_from_v(x, time, predicted)
+        if self.prediction == "v":
+            return self.schedule.noise_from_v(x, time, predicted)
+        if self.prediction == "data":
+            return self.schedule.noise_from_data(x, time, predicted)
+        return predicted
 
     def start_from(
         self, sequence: Tensor, shallow: Tensor | None, shallow_steps: int | None

@@ -1,6 +1,6 @@
 """FlowSVC: a rectified flow (Liu, Gong & Liu 2023) from a cheap first guess to the mel."""
 
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -76,14 +76,17 @@ class FlowSvc(MelSinger):
     Args:
         conditioner: inputs to a sequence.
         first_guess: sequence to mel.
-        denoiser: predicts the flow's velocity. It is told 1000 (1 - t) for the time t.
+        denoiser: predicts the flow's velocity, or the mel. It is told 1000 (1 - t) for the time t.
         scaling: of the mel that is sampled.
         vocoder: renders mels; frozen.
         start_time: 0 to below 1; 0 does without the guess.
         guess_gradient: factor of the gradient from the guess's loss into the conditioner, which is
             there for the denoiser in the first place.
         guess_weight: of the guess's loss, the L1 distance of the scaled mels.
-        loss: distance of the velocity and the truth. L2 alone makes the flow arrive at the
+        prediction: the velocity, or the clean mel, from which the velocity follows. A velocity lets
+            all of the noise pass through the denoiser, which takes about four channels per mel bin;
+            narrower ones learn the clean mel.
+        loss: distance of the prediction and the truth. L2 alone makes the flow arrive at the
             distribution of the data.
         level_from_energy: sample the mel relative to the frame's energy; see `MelSinger`.
 
@@ -104,6 +107,7 @@ class FlowSvc(MelSinger):
         start_time: float = 0.4,
         guess_gradient: float = 0.1,
         guess_weight: float = 0.5,
+        prediction: Literal["velocity", "data"] = "velocity",
         loss: Distance = "l2",
         level_from_energy: bool = True,
     ) -> None:
@@ -124,12 +128,15 @@ class FlowSvc(MelSinger):
             )
         if not 0 <= start_time < 1:
             raise ValueError(f"start_time={start_time:g} must be at least 0 and below 1")
+        if prediction not in ("velocity", "data"):
+            raise ValueError(f"prediction={prediction!r} must be one of velocity, data")
         if loss not in get_args(Distance):
             raise ValueError(f"loss={loss!r} must be one of {', '.join(get_args(Distance))}")
         self.first_guess = first_guess
         self.start_time = start_time
         self.guess_gradient = guess_gradient
         self.guess_weight = guess_weight
+        self.prediction = prediction
         self.distance = loss
 
     @property
@@ -159,8 +166,9 @@ class FlowSvc(MelSinger):
             self.denoiser.prepare(sequence),
             mask,
         )
-        velocity = self.schedule.velocity(data, noise)
-        flow = masked_distance(predicted, velocity, mask, self.distance)
+        is_data = self.prediction == "data"
+        target = data if is_data else self.schedule.velocity(data, noise)
+        flow = masked_distance(predicted, target, mask, self.distance)
         if self.start_time == 0:
             return MelLoss(flow, {"flow": flow.detach()})
         guessed = self.first_guess(scale_gradient(sequence, self.guess_gradient), mask)
@@ -171,8 +179,11 @@ class FlowSvc(MelSinger):
 
     def evaluate(self, x: Tensor, time: Tensor, prepared: Tensor) -> Tensor:
         """See `MelSinger`: the velocity."""
-        velocity: Tensor = self.denoiser(x, denoiser_time(time), prepared).float()
-        return velocity
+        predicted: Tensor = self.denoiser(x, denoiser_time(time), prepared).float()
+        if self.prediction == "velocity":
+            return predicted
+        # Samplers never ask at time 1, where all of the way is behind.
+        return (predicted - x) / (1 - time)[:, None, None]
 
     def start_from(
         self, sequence: Tensor, shallow: Tensor | None, shallow_steps: int | None
