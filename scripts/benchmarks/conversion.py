@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.configuration import composed
 from benchmarks.figures import Figure, Options, Section, figure, timed
-from benchmarks.machine import best_seconds
+from benchmarks.machine import best_seconds, precisions
 from benchmarks.networks import CHANNELS, RENDERING_GFLOP_PER_S, PredecessorSinger
 from svc.audio.spec import AudioSpec
 from svc.config.instantiate import build
@@ -84,7 +84,7 @@ def _measure(
     targets: dict[str, float],
 ) -> list[Figure]:
     figures, outputs = [], {}
-    for precision in ("fp32", "bf16"):
+    for precision in precisions():
         converter = _converter(generator, channels, precision)
         converter.convert(_input(min(durations_s)), SPEC.sample_rate_hz)
         for duration_s in durations_s:
@@ -107,7 +107,7 @@ def _measure(
                     at_most=targets.get(precision),
                 )
             )
-    for duration_s in durations_s:
+    for duration_s in durations_s if "bf16" in precisions() else ():
         exact, rounded = outputs["fp32", duration_s], outputs["bf16", duration_s]
         snr = snr_db(exact, rounded)
         figures.append(figure(f"{name}, {duration_s:g} s, bf16 against fp32", snr, "dB SNR"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, Options, Section, figure, timed
+from benchmarks.machine import precisions
 
 EVALUATION_TARGETS = {"fp32": 9.0, "bf16": 4.0}
 SAMPLING_TARGETS = {"fp32": 190.0, "bf16": 90.0}
@@ -27,10 +28,10 @@ LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 
 def measure(options: Options) -> Section:
-    """Costs per second of audio, memory, and the cost of a step, in both precisions."""
+    """Costs per second of audio, memory, and the cost of a step, in each precision."""
     sampling_s = min(SAMPLING_S, max(options.durations_s))
     figures: list[Figure] = []
-    for precision in LIGHTNING_NAMES:
+    for precision in precisions():
         figures += _sampling_figures(precision, sampling_s, options.repeats)
         figures.append(_step_figure(precision, options.repeats))
     return {

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.figures import Figure, Options, Section, figure
-from benchmarks.machine import best_seconds
+from benchmarks.machine import best_seconds, precisions
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError
@@ -95,7 +95,7 @@ def _content(folder: Path, options: Options) -> Iterator[Case]:
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             reference(torch.zeros(1, 16_000 * 10))
         gflop = counter.get_total_flops() / 1e10
-        for precision, target in zip(("fp32", "bf16"), targets, strict=True):
+        for precision, target in zip(precisions(), targets, strict=False):
 
             def make(layers: int = layers, precision: str = precision) -> Any:
                 encoder = HubertContent(
@@ -147,7 +147,7 @@ def _pitch(folder: Path) -> Iterator[Case]:
 
         return make
 
-    for precision in ("fp32", "bf16"):
+    for precision in precisions():
         make = tracking(RmvpePitch, model=str(file), precision=precision)
         yield Case(f"rmvpe, {precision}", make, 0.03, precision, rmvpe_gflop)
         for model, target in (("full", 1.0), ("tiny", 0.08)):

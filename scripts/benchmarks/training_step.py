@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.figures import Figure, Options, Section, figure, timed
+from benchmarks.machine import precisions
 
 COST_TARGETS = {"fp32": 2600.0, "bf16": 1300.0}
 MEMORY_TARGET_GIB = 4.0
@@ -17,7 +18,7 @@ LIGHTNING_NAMES = {"fp32": "32-true", "bf16": "bf16-mixed"}
 
 def measure(options: Options) -> Section:
     """Best and median step, peak memory, and the work that our step does."""
-    figures = [entry for name in COST_TARGETS for entry in _measure(name, options.repeats)]
+    figures = [entry for name in precisions() for entry in _measure(name, options.repeats)]
     return {
         "settings": "Conditioner and NSF-HiFiGAN with 256 input channels, without WaveNet (14.9 M "
         "parameters with a 1x1 mel head for the loss at the bottleneck), MPD with periods 2, 3, "

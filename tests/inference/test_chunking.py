@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from svc.audio.spec import AudioSpec
-from svc.inference.chunking import Chunk, crossfade, equally_long, join, plan_chunks
+from svc.inference.chunking import Chunk, crossfade, join, of_few_lengths, plan_chunks
 
 SPEC = AudioSpec()
 HOP = SPEC.hop_samples
@@ -111,17 +111,35 @@ class TestCrossfade:
         assert float(opposite.abs().max()) <= 0.5
 
 
-def test_equally_long_chunks_keep_what_is_kept_and_only_gain_context() -> None:
+def test_few_lengths_keep_what_is_kept_and_only_gain_context() -> None:
     planned = [Chunk(0, 40, 0, 45), Chunk(30, 70, 25, 75), Chunk(60, 80, 55, 80)]
-    equal = equally_long(planned)
-    assert [(c.start_frame, c.stop_frame) for c in equal] == [(0, 40), (30, 70), (60, 80)]
-    assert [(c.render_start_frame, c.render_stop_frame) for c in equal] == [
+    padded = of_few_lengths(planned, lengths=5)  # multiples of 10 frames
+    assert [(c.start_frame, c.stop_frame) for c in padded] == [(0, 40), (30, 70), (60, 80)]
+    assert [(c.render_start_frame, c.render_stop_frame) for c in padded] == [
         (0, 50),
         (25, 75),
-        (30, 80),
+        (50, 80),
     ]
-    assert equally_long([]) == []
+    assert of_few_lengths([]) == []
+
+
+@pytest.mark.parametrize("lengths", [1, 3, 8])
+def test_as_few_lengths_as_wanted(lengths: int) -> None:
+    random = torch.Generator().manual_seed(lengths)
+    bounds = torch.randint(5, 60, (40,), generator=random).cumsum(0).tolist()
+    planned = [
+        Chunk(start, stop, max(0, start - 3), min(bounds[-1], stop + 3))
+        for start, stop in pairwise([0, *bounds])
+    ]
+    padded = of_few_lengths(planned, lengths)
+    found = {c.render_stop_frame - c.render_start_frame for c in padded}
+    assert len(found) <= lengths
+    longest = max(c.render_stop_frame - c.render_start_frame for c in planned)
+    assert max(found) == longest
+    for before, after in zip(planned, padded, strict=True):
+        assert 0 <= after.render_start_frame <= before.render_start_frame
+        assert before.render_stop_frame <= after.render_stop_frame <= bounds[-1]
 
 
 def test_a_single_chunk_stays_as_it_is() -> None:
-    assert equally_long([Chunk(0, 9, 0, 9)]) == [Chunk(0, 9, 0, 9)]
+    assert of_few_lengths([Chunk(0, 9, 0, 9)]) == [Chunk(0, 9, 0, 9)]

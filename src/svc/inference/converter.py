@@ -15,7 +15,7 @@ from svc.audio.spec import AudioSpec
 from svc.diffusion.samplers.base import Sampler
 from svc.errors import UserError
 from svc.inference.analysis import Analysis, Extractors
-from svc.inference.chunking import equally_long, join, plan_chunks
+from svc.inference.chunking import join, of_few_lengths, plan_chunks
 from svc.inference.devices import Precision, check_precision, choose_device
 from svc.inference.loading import extractors_of, load_model, load_vocoder, singer_of
 from svc.inference.output import limit_peaks, matching_gain, silence_gate
@@ -192,7 +192,7 @@ class Converter:
         if self.refinement is not None:
             refined = self._refined_conditioning(padded, conditioning, self.speakers[index])
             refinement = (self.refinement.refiner, refined)
-        chunks = equally_long(
+        chunks = of_few_lengths(
             plan_chunks(
                 padded, self.spec, max_chunk_s=self.max_chunk_s, context_frames=self._context_frames
             )

@@ -9,7 +9,7 @@ from torch import Tensor
 from svc.audio.slicing import Levels
 from svc.audio.spec import AudioSpec
 from svc.errors import UserErrors
-from svc.inference.chunking import Chunk, equally_long, join, plan_chunks_by_level
+from svc.inference.chunking import Chunk, join, of_few_lengths, plan_chunks_by_level
 from svc.inference.devices import Precision, check_precision
 from svc.inference.excitation import render_excitation
 from svc.inference.rendering import Progress
@@ -65,7 +65,7 @@ def render_mel(
     frames, hop = mel.shape[1], spec.hop_samples
     if frames == 0:
         return torch.zeros(0)
-    chunks = equally_long(
+    chunks = of_few_lengths(
         plan_chunks_by_level(
             _levels_db(mel),
             spec,
