@@ -74,6 +74,8 @@ def test_folders_are_recorded_from_wherever_one_is(
         "dataset": {"path": str(tmp_path / "voices")},
     }
     assert given["content"] == {"model": "whisper", "device": "cpu"}
+    vocoder = {"content": {}, "dataset": {}, "vocoder_weights": "runs/vocoder"}
+    assert with_absolute_folders(vocoder)["vocoder_weights"] == str(tmp_path / "runs" / "vocoder")
     for content in ({"model": "tiny.en"}, {"model": None}, {"coefficients": 8}):
         same = {"content": content, "dataset": {}}
         assert with_absolute_folders(same) == same
@@ -104,9 +106,9 @@ def test_a_dataset_that_is_prepared_already_is_announced(
 
 @pytest.mark.parametrize("holder", ["nsf_hifigan", "hifisinger", "diffsvc"])
 def test_a_trained_vocoder_brings_its_own_shape(
-    checkpoint: Callable[..., Path], holder: str
+    checkpoint: Callable[..., Path], tmp_path: Path, holder: str
 ) -> None:
-    asked = {
+    asked: dict[str, Any] = {
         "vocoder_weights": str(checkpoint(holder)),
         "vocoder": {"_target_": "svc.models.griffin_lim.GriffinLim", "iterations": 8},
         "arch": {"generator": {**GENERATORS["flowsvc"], "vocoder": {"_target_": "other"}}},
@@ -115,6 +117,14 @@ def test_a_trained_vocoder_brings_its_own_shape(
     assert completed["vocoder"] == GENERATORS["nsf_hifigan"]
     assert completed["arch"]["generator"]["vocoder"] == GENERATORS["nsf_hifigan"]
     assert asked["vocoder"]["iterations"] == 8
+    # The folder of a run will do.
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    Path(asked["vocoder_weights"]).rename(tmp_path / "run" / "checkpoints" / "best.ckpt")
+    asked["vocoder_weights"] = str(tmp_path / "run")
+    assert with_trained_vocoder(asked, SPEC) == {
+        **completed,
+        "vocoder_weights": str(tmp_path / "run"),
+    }
     # Fine-tuning the vocoder itself.
     itself = {**asked, "arch": {"generator": {"_target_": GENERATORS["nsf_hifigan"]["_target_"]}}}
     assert with_trained_vocoder(itself, SPEC)["arch"]["generator"] == GENERATORS["nsf_hifigan"]
@@ -194,6 +204,7 @@ def test_training_begins_with_the_trained_vocoder(
     store = FeatureStore.open(tmp_path / "store")
     module = training_run.training_parts(completed, SPEC, store, tmp_path / "run").module
     trained = load_vocoder(path, SPEC).network.state_dict()
+    assert module.facts.config["vocoder_weights"] == path.name, "tells nobody where it lay"
     for network in (module.generator, module.ema.network):
         vocoder = getattr(network, "vocoder", network)
         for name, value in vocoder.state_dict().items():

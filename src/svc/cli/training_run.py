@@ -200,13 +200,19 @@ def with_absolute_folders(config: Mapping[str, Any]) -> dict[str, Any]:
         absolute["dataset"] = {"path": str(Path(dataset).expanduser().resolve())}
     if isinstance(model, str) and Path(model).expanduser().exists():
         absolute["content"] = {"model": str(Path(model).expanduser().resolve())}
+    if config.get("vocoder_weights"):
+        vocoder = Path(config["vocoder_weights"]).expanduser().resolve()
+        absolute["vocoder_weights"] = str(vocoder)
     return merged(config, absolute)
 
 
 def _without_place_of_recordings(config: Mapping[str, Any]) -> dict[str, Any]:
     """The configuration for a checkpoint: whoever gets it need not know where they lie."""
-    path = config["dataset"].get("path")
-    return merged(config, {"dataset": {"path": Path(path).name}}) if path else dict(config)
+    path, vocoder = config["dataset"].get("path"), config["vocoder_weights"]
+    names: dict[str, Any] = {"dataset": {"path": Path(path).name}} if path else {}
+    if vocoder:
+        names["vocoder_weights"] = Path(vocoder).name
+    return merged(config, names)
 
 
 def _built(nodes: Mapping[str, Any]) -> list[Any]:

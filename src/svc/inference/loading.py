@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from svc.audio.spec import AudioSpec
+from svc.checkpoints.runs import checkpoint_to_convert_with
 from svc.checkpoints.training_checkpoint import CheckpointFacts, load_training_checkpoint
 from svc.config.instantiate import build
 from svc.diffusion.samplers.base import Sampler
@@ -66,13 +67,13 @@ def load_vocoder(path: Path | str, spec: AudioSpec) -> LoadedVocoder:
     """A vocoder's checkpoint (arch=nsf_hifigan), or the vocoder inside another model's.
 
     Args:
-        path: a .ckpt file.
+        path: a .ckpt file, or the folder of a run.
         spec: of the mels that it is to render.
 
     Raises:
         UserError: it holds no vocoder, or one that was trained on mels of another definition.
     """
-    loaded = load_model(path)
+    loaded = load_model(checkpoint_to_convert_with(Path(path)))
     require_same_mel(f"The vocoder {path}", loaded.facts.audio, spec)
     node, network = loaded.facts.config["arch"]["generator"], loaded.network
     for part in ("decoder", "vocoder"):  # of a HiFiSinger, of a DiffSVC
