@@ -81,7 +81,7 @@ class ConversionComparison:
         self._paths = {
             name: checkpoint_to_convert_with(Path(path)) for name, path in checkpoints.items()
         }
-        self._vocoder = None if vocoder is None else checkpoint_to_convert_with(Path(vocoder))
+        self._vocoder = vocoder
         self._store = None if store is None else FeatureStore.open(store)
         self._steps = steps
 

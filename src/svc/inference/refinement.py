@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from svc.diffusion.samplers.base import Sampler
-from svc.diffusion.sampling import initial_noise
 from svc.errors import UserError
 from svc.inference.analysis import Extractors
 from svc.inference.loading import (
@@ -18,7 +17,7 @@ from svc.inference.loading import (
     require_same_mel,
     sampler_of,
 )
-from svc.inference.singers import check_sampler
+from svc.inference.singers import check_sampler, noise_of_recording
 from svc.models.conditioner import Conditioning
 from svc.models.mel_singer import MelSinger
 
@@ -50,9 +49,7 @@ class Refiner:
 
     def noise(self, frames: int, rng: torch.Generator) -> Tensor:
         """[1, M, frames] for a whole recording."""
-        return initial_noise(
-            (1, self.network.mel_bins, frames), rng, self._sampler.temperature, rng.device
-        )
+        return noise_of_recording(self.network, self._sampler, frames, rng)
 
     def refine(
         self, mel: Tensor, conditioning: Conditioning, noise: Tensor, rng: torch.Generator

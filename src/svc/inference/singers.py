@@ -86,13 +86,18 @@ class SamplingSinger(Singer):
 
     def noise(self, frames: int, rng: torch.Generator) -> Tensor:
         """See the base class."""
-        return initial_noise(
-            (1, self._model.mel_bins, frames), rng, self._sampler.temperature, rng.device
-        )
+        return noise_of_recording(self._model, self._sampler, frames, rng)
 
     def mel(self, conditioning: Conditioning, noise: Tensor | None, rng: torch.Generator) -> Tensor:
         """See the base class."""
         return self._model.predict_mel(conditioning, self._sampler, noise=noise, rng=rng)
+
+
+def noise_of_recording(
+    network: MelSinger, sampler: Sampler, frames: int, rng: torch.Generator
+) -> Tensor:
+    """[1, M, frames] on the device of `rng`: what a sampler starts from, for a whole recording."""
+    return initial_noise((1, network.mel_bins, frames), rng, sampler.temperature, rng.device)
 
 
 def check_sampler(network: MelSinger, sampler: Sampler) -> None:
