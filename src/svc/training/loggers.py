@@ -4,6 +4,7 @@ import logging
 import netrc
 import os
 import secrets
+import time
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +12,7 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from svc.errors import UserError
+from svc.training.wandb_record import is_whole
 
 _logger = logging.getLogger(__name__)
 
@@ -19,6 +21,9 @@ _ID_FILE = "wandb_run_id"
 
 _WANDB_HOST = "wandb"
 """Part of the names under which netrc files keep keys of wandb's own servers."""
+
+_WRITING_S, _LOOK_EVERY_S = 60.0, 0.02
+"""How long the end of an offline run may take to reach the disk, and how often to look for it."""
 
 
 class RunWandbLogger(WandbLogger):
@@ -30,8 +35,25 @@ class RunWandbLogger(WandbLogger):
         """Close the run; `status` is "success", or anything else for a failure."""
         super().finalize(status)
         if self._experiment is not None:
+            folder, offline = Path(self._experiment.dir).parent, self._experiment.offline
             self._experiment.finish(exit_code=0 if status == "success" else 1)
+            if offline:
+                _wait_for_end(folder)
             self._experiment = None
+
+
+def _wait_for_end(folder: Path) -> None:
+    """Wait until an offline run is on the disk, all of it.
+
+    wandb's own process writes it, and does not end its work before `finish` returns. Where ours
+    ends first, which a busy machine sees to, the last 32 KiB are lost: in a short run, everything.
+    """
+    give_up = time.monotonic() + _WRITING_S
+    while not any(is_whole(file) for file in folder.glob("*.wandb")):
+        if time.monotonic() > give_up:
+            _logger.warning("The end of wandb's offline run in %s may be missing.", folder)
+            return
+        time.sleep(_LOOK_EVERY_S)
 
 
 def wandb_logger(
