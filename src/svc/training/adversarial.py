@@ -82,7 +82,7 @@ class AdversarialModule(NetworkModule):
         real = rendering.recorded * rendering.mask
         fake = (rendering.audio.detach() * rendering.mask).requires_grad_()
         metrics: dict[str, Tensor] = {}
-        results: dict[str, UpdateResult] = {}
+        results: dict[str, UpdateResult | None] = {}
         verdict = None
         if self.global_step >= self.adversarial.start_step:
             verdict = self._consult(real, fake)
@@ -102,15 +102,24 @@ class AdversarialModule(NetworkModule):
                     {"adversarial": adversarial, "feature_matching": feature_matching}
                 ),
             ),
-            # `inputs` spares the gradient with respect to the generated audio.
-            learn=lambda loss, parameters: self.manual_backward(
-                self.scaled("discriminator", loss), inputs=parameters
-            ),
+            learn=self._learn_discriminator,
         )
+
+    def _learn_discriminator(self, loss: Tensor, parameters: list[nn.Parameter]) -> None:
+        """Put the gradient of a discriminator's loss into its parameters."""
+        # `inputs` spares the gradient with respect to the generated audio.
+        self.manual_backward(self.scaled("discriminator", loss), inputs=parameters)
+        if not self._penalty_is_due:
+            self.gradients_are_complete("discriminator", parameters)
+
+    @property
+    def _penalty_is_due(self) -> bool:
+        options = self.adversarial
+        return options.r1_weight > 0 and self.progress.batches_seen % options.r1_every_steps == 0
 
     def _update_generator(
         self, rendering: Rendering, fake: Tensor, real: Tensor, verdict: Verdict | None
-    ) -> tuple[dict[str, Tensor], UpdateResult]:
+    ) -> tuple[dict[str, Tensor], UpdateResult | None]:
         """One step of the generator: from its losses to its weights and their average."""
         spectral = self.spectral_loss(fake, real)
         spectral_parts = {"mel": spectral.mel, "stft": spectral.stft}
@@ -139,12 +148,12 @@ class AdversarialModule(NetworkModule):
 
     def _update_discriminator(
         self, verdict: Verdict, real: Tensor
-    ) -> tuple[dict[str, Tensor], UpdateResult]:
+    ) -> tuple[dict[str, Tensor], UpdateResult | None]:
         """One step of the discriminators with the gradients of their verdict."""
         loss = verdict.discriminator_loss
         metrics = {"train_loss_disc": loss}
         options = self.adversarial
-        if options.r1_weight > 0 and self.progress.batches_seen % options.r1_every_steps == 0:
+        if self._penalty_is_due:
             penalty = r1_gradient_penalty(lambda audio: self.discriminator(audio).scores, real)
             factor = options.r1_weight / 2 * options.r1_every_steps
             self.manual_backward(

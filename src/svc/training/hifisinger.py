@@ -32,6 +32,7 @@ class HifiSingerModule(AdversarialModule):
         spectral_loss: of the waveform; None for the default resolutions.
         gradient_clip_norm: for each network.
         ema_decay: of the moving average, see `ExponentialMovingAverage`.
+        accumulate_batches: batches whose gradients make one update.
         render_frames: length of the window of each crop that is rendered to a waveform and judged;
             None for all of it. The mel at the bottleneck always learns from the whole crop.
         seed: of all random numbers in training and validation steps.
@@ -51,6 +52,7 @@ class HifiSingerModule(AdversarialModule):
         spectral_loss: MultiResolutionSpectralLoss | None = None,
         gradient_clip_norm: float = 0.5,
         ema_decay: float = 0.999,
+        accumulate_batches: int = 1,
         render_frames: int | None = None,
         seed: int = 0,
         facts: CheckpointFacts | None = None,
@@ -66,6 +68,7 @@ class HifiSingerModule(AdversarialModule):
             scheduler=scheduler,
             gradient_clip_norm=gradient_clip_norm,
             ema_decay=ema_decay,
+            accumulate_batches=accumulate_batches,
             seed=seed,
             facts=facts,
         )

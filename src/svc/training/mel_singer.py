@@ -33,6 +33,7 @@ class MelSingerModule(NetworkModule):
             `sampler.steps` evaluations of the loss.
         gradient_clip_norm: largest norm of all gradients together.
         ema_decay: of the moving average, see `ExponentialMovingAverage`.
+        accumulate_batches: batches whose gradients make one update.
         seed: of all random numbers in training and validation steps.
         facts: what a checkpoint says about itself; without them it cannot be used for conversion.
 
@@ -51,6 +52,7 @@ class MelSingerModule(NetworkModule):
         sampled_batches: int = 2,
         gradient_clip_norm: float = 1.0,
         ema_decay: float = 0.999,
+        accumulate_batches: int = 1,
         seed: int = 0,
         facts: CheckpointFacts | None = None,
     ) -> None:
@@ -61,6 +63,7 @@ class MelSingerModule(NetworkModule):
             scheduler=scheduler,
             gradient_clip_norm=gradient_clip_norm,
             ema_decay=ema_decay,
+            accumulate_batches=accumulate_batches,
             seed=seed,
             facts=facts,
         )

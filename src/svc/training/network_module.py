@@ -51,8 +51,12 @@ class NetworkModule(L.LightningModule):
         scheduler: optimiser -> schedule, stepped at every update; None keeps the learning rate.
         gradient_clip_norm: for each network.
         ema_decay: of the moving average, see `ExponentialMovingAverage`.
+        accumulate_batches: batches whose gradients make one update; their mean counts.
         seed: of all random numbers in training and validation steps.
         facts: what a checkpoint says about itself; without them it cannot be used for conversion.
+
+    Raises:
+        ValueError: accumulate_batches is below 1.
     """
 
     networks: ClassVar[tuple[str, ...]] = ("generator",)
@@ -67,10 +71,13 @@ class NetworkModule(L.LightningModule):
         scheduler: SchedulerFactory | None,
         gradient_clip_norm: float,
         ema_decay: float,
+        accumulate_batches: int,
         seed: int,
         facts: CheckpointFacts | None,
     ) -> None:
         super().__init__()
+        if accumulate_batches < 1:
+            raise ValueError(f"accumulate_batches={accumulate_batches} must be at least 1")
         self.automatic_optimization = False
         self.generator = generator
         self.ema = ExponentialMovingAverage(generator, ema_decay)
@@ -79,6 +86,8 @@ class NetworkModule(L.LightningModule):
         self.seed = seed
         self.facts = facts
         self.progress = TrainingProgress()
+        self._accumulate_batches = accumulate_batches
+        self._accumulated: list[dict[str, Tensor]] = []
         self._optimizer = optimizer
         self._scheduler = scheduler
         self._skipped_in_a_row = 0
@@ -98,7 +107,11 @@ class NetworkModule(L.LightningModule):
         scale_loss = isinstance(plugin, AutocastOnly) and plugin.precision == "16-mixed"
         for name in self.networks:
             self._updates[name] = NetworkUpdate(
-                self._trainable(name), self.gradient_clip_norm, device_type, scale_loss
+                self._trainable(name),
+                self.gradient_clip_norm,
+                device_type,
+                scale_loss,
+                distributed=self.trainer.world_size > 1,
             )
 
     def configure_optimizers(self) -> Any:
@@ -124,17 +137,32 @@ class NetworkModule(L.LightningModule):
         """The seed of everything random in this training step."""
         return step_seed(self.seed, self.progress.batches_seen, self.trainer.global_rank)
 
-    def scaled(self, name: str, loss: Tensor) -> Tensor:
-        """A network's loss times its loss scale, to call backward on."""
-        return self._updates[name].scale(loss)
+    @property
+    def update_is_due(self) -> bool:
+        """Whether this batch completes the gradients of an update."""
+        return len(self._accumulated) + 1 >= self._accumulate_batches
 
-    def update(self, name: str, loss: Tensor) -> UpdateResult:
-        """One optimiser step of a network with the gradients that lie in its parameters.
+    def scaled(self, name: str, loss: Tensor) -> Tensor:
+        """A network's loss times its loss scale, to call backward on; its share of the mean where
+        gradients are accumulated."""
+        return self._updates[name].scale(loss / self._accumulate_batches)
+
+    def gradients_are_complete(self, name: str, parameters: Sequence[nn.Parameter]) -> None:
+        """Tell that gradients of some parameters will not change any more before the next update,
+        so that a distributed run can send them."""
+        if self.update_is_due:
+            self._updates[name].complete(parameters)
+
+    def update(self, name: str, loss: Tensor) -> UpdateResult | None:
+        """One optimiser step of a network with the gradients that lie in its parameters; None
+        where they are still being accumulated.
 
         Args:
             name: of `networks`.
             loss: unscaled scalar; only looked at.
         """
+        if not self.update_is_due:
+            return None
         index = self.networks.index(name)
         wrapper: LightningOptimizer = _listed(self.optimizers())[index]
         optimizer = wrapper.optimizer
@@ -149,17 +177,29 @@ class NetworkModule(L.LightningModule):
         return result
 
     def close_step(
-        self, metrics: Mapping[str, Tensor], results: Mapping[str, UpdateResult]
+        self, metrics: Mapping[str, Tensor], results: Mapping[str, UpdateResult | None]
     ) -> None:
         """Log a step and keep its books; stops training where too many in a row came to nothing.
 
         Args:
             metrics: scalars of the step.
-            results: of the networks that were updated; holds the generator's.
+            results: of the networks' updates; holds the generator's.
         """
-        norms = {f"grad_norm/{name}": result.gradient_norm for name, result in results.items()}
-        self._log_training({**metrics, **norms}, results["generator"].applied)
-        self._count(list(results.values()))
+        made = {name: result for name, result in results.items() if result is not None}
+        self._accumulated.append(dict(metrics))
+        if made:
+            norms = {f"grad_norm/{name}": result.gradient_norm for name, result in made.items()}
+            self._log_training({**self._means(), **norms}, made["generator"].applied)
+            self._accumulated.clear()
+        self._count(list(made.values()))
+
+    def _means(self) -> dict[str, Tensor]:
+        """Of the metrics of the batches that made the update."""
+        return {
+            name: torch.stack([metrics[name] for metrics in self._accumulated]).mean(0)
+            for name in self._accumulated[-1]
+            if all(name in metrics for metrics in self._accumulated)
+        }
 
     def _everywhere(self, decision: bool) -> bool:
         return self.trainer.strategy.reduce_boolean_decision(decision, all=True)
@@ -171,6 +211,8 @@ class NetworkModule(L.LightningModule):
             batches_seen=self.progress.batches_seen + 1,
             skipped_steps=self.progress.skipped_steps + skipped,
         )
+        if not results:
+            return
         if not skipped:
             self._skipped_in_a_row = 0
         elif not all(result.applied or result.scale_overflow for result in results):

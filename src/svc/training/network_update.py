@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
+from svc.training.distributed import GradientAverage
+
 
 @dataclass(frozen=True)
 class UpdateResult:
@@ -30,6 +32,8 @@ class NetworkUpdate:
         clip_norm: largest Euclidean norm of all gradients together; larger ones are shrunk to it.
         device_type: "cpu" or "cuda".
         scale_loss: True under fp16, whose small gradients would otherwise vanish.
+        distributed: average gradients over the processes of the run before anything is done with
+            them.
     """
 
     def __init__(
@@ -38,14 +42,22 @@ class NetworkUpdate:
         clip_norm: float,
         device_type: str,
         scale_loss: bool,
+        distributed: bool = False,
     ) -> None:
         self.parameters = list(parameters)
         self.clip_norm = clip_norm
         self.scaler = GradScaler(device_type, enabled=scale_loss)
+        self._average = GradientAverage() if distributed else None
 
     def scale(self, loss: Tensor) -> Tensor:
         """`loss` times the present loss scale (1 without loss scaling), to call backward on."""
         return self.scaler.scale(loss)
+
+    def complete(self, parameters: Sequence[nn.Parameter]) -> None:
+        """The gradients of some of the parameters will not change any more before `apply`: in a
+        distributed run they are on their way while others are still computed."""
+        if self._average is not None:
+            self._average.begin(parameters)
 
     def apply(
         self,
@@ -66,6 +78,9 @@ class NetworkUpdate:
                 that are made through its own wrapper.
             everywhere: whether a decision holds on all processes of a distributed run.
         """
+        if self._average is not None:
+            self._average.begin(self.parameters)
+            self._average.finish()
         self.scaler.unscale_(optimizer)
         norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
         finite = bool(torch.isfinite(norm) & torch.isfinite(loss.detach()))

@@ -44,6 +44,7 @@ class VocoderModule(AdversarialModule):
         pitch_decoupling: practise F0 that is not the mel's; None for never.
         gradient_clip_norm: for each network.
         ema_decay: of the moving average, see `ExponentialMovingAverage`.
+        accumulate_batches: batches whose gradients make one update.
         render_frames: length of the window of each crop that is rendered and judged; None for all.
         seed: of all random numbers in training and validation steps.
         facts: what a checkpoint says about itself; without them it cannot be used for rendering.
@@ -66,6 +67,7 @@ class VocoderModule(AdversarialModule):
         pitch_decoupling: PitchDecoupling | None = None,
         gradient_clip_norm: float = 0.5,
         ema_decay: float = 0.999,
+        accumulate_batches: int = 1,
         render_frames: int | None = None,
         seed: int = 0,
         facts: CheckpointFacts | None = None,
@@ -82,6 +84,7 @@ class VocoderModule(AdversarialModule):
             scheduler=scheduler,
             gradient_clip_norm=gradient_clip_norm,
             ema_decay=ema_decay,
+            accumulate_batches=accumulate_batches,
             seed=seed,
             facts=facts,
         )
