@@ -77,6 +77,14 @@ GENERATORS: dict[str, dict[str, Any]] = {
         },
         "decoder": VOCODER,
     },
+    "without_mel": {
+        "_target_": "svc.models.hifisinger.HifiSinger",
+        "conditioner": CONDITIONER | {"kernel": 1, "pitch_encoding": "none"},
+        "backbone": {"_target_": "svc.models.feature_fuser.FeatureFuser", "channels": 8},
+        "decoder": VOCODER | {"mel_bins": 8},
+        "level_from_energy": False,
+        "mel_bottleneck": False,
+    },
     "nsf_hifigan": VOCODER,
 }
 SAMPLERS = {
@@ -182,6 +190,24 @@ def test_a_vocoder_of_other_mels_is_refused_before_any_work(
 def test_a_vocoder_does_not_convert(checkpoint: Callable[..., Path]) -> None:
     with pytest.raises(UserError, match="does not convert"):
         Converter.from_checkpoint(checkpoint("nsf_hifigan"), device="cpu")
+
+
+def test_a_singer_without_a_mel_converts_with_its_own_decoder_alone(
+    checkpoint: Callable[..., Path],
+) -> None:
+    path = checkpoint("without_mel")
+    whole, pieces = (Converter.from_checkpoint(path, device="cpu") for _ in range(2))
+    pieces.max_chunk_s = 1.4
+    one, several = (c.convert(AUDIO, 44_100, speaker="anna") for c in (whole, pieces))
+    assert one.std() > 0.01
+    torch.testing.assert_close(several, one, atol=1e-3, rtol=0)
+    vocoder, refiner = checkpoint("nsf_hifigan"), checkpoint("diffsvc")
+    with pytest.raises(UserError, match="only its own decoder can render; leave vocoder= out"):
+        Converter.from_checkpoint(path, device="cpu", vocoder=vocoder)
+    with pytest.raises(UserError, match="so that there is none to refine"):
+        Converter.from_checkpoint(path, device="cpu", refine_checkpoint=refiner)
+    with pytest.raises(UserError, match="takes hidden features and no mel"):
+        Converter.from_checkpoint(refiner, device="cpu", vocoder=path)
 
 
 @pytest.mark.parametrize(("arch", "sampler"), [("diffsvc", Euler(2)), ("flowsvc", Ddim(2))])

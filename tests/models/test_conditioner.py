@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from svc.models.conditioner import Conditioner, Conditioning, energy_features, pitch_features
+from svc.models.conditioner import Conditioner, Conditioning, energy_features
+from svc.models.pitch_encoding import pitch_features
 
 BATCH, CHANNELS, FRAMES, SPEAKERS = 2, 5, 9, 3
 
@@ -22,9 +23,10 @@ def random_conditioning(seed: int = 0) -> Conditioning:
     )
 
 
-def conditioner(**settings: bool) -> Conditioner:
+def conditioner(**settings: object) -> Conditioner:
     torch.manual_seed(0)
-    return Conditioner(content_channels=CHANNELS, speakers=SPEAKERS, channels=12, **settings)
+    sizes = {"content_channels": CHANNELS, "speakers": SPEAKERS, "channels": 12}
+    return Conditioner(**(sizes | settings))  # type: ignore[arg-type]
 
 
 OTHER = {
@@ -105,3 +107,95 @@ def test_crop() -> None:
     assert crop.frames == 4
     assert torch.equal(crop.energy, inputs.energy[:, 2:6])
     assert torch.equal(crop.speaker, inputs.speaker)
+
+
+@pytest.mark.parametrize("encoding", ["scale", "log", "coarse"])
+def test_pitch_as_published_models_hear_it_matters_and_learns(encoding: str) -> None:
+    model, inputs = conditioner(pitch_encoding=encoding), random_conditioning()
+    result = model(inputs)
+    assert result.shape == (BATCH, 12, FRAMES)
+    assert not torch.allclose(result, model(replace(inputs, f0_hz=OTHER["f0_hz"])))
+    assert torch.equal(result, model(replace(inputs, voiced=OTHER["voiced"])))
+    result.sum().backward()
+    assert model.pitch.weight.grad.abs().sum() > 0  # type: ignore[union-attr]
+
+
+def test_without_a_pitch_encoding_the_sequence_knows_no_pitch() -> None:
+    model, inputs = conditioner(pitch_encoding="none"), random_conditioning()
+    assert torch.equal(model(inputs), model(replace(inputs, f0_hz=OTHER["f0_hz"])))
+    assert not any(name.startswith("pitch") for name in model.state_dict())
+
+
+def test_linear_energy_and_semitones_are_added_as_they_are() -> None:
+    model = conditioner(energy_encoding="linear", key_shift_encoding="semitones")
+    inputs = random_conditioning()
+    still = replace(
+        inputs, energy=torch.zeros(BATCH, FRAMES), key_shift_semitones=torch.zeros(BATCH)
+    )
+    louder = model(replace(still, energy=inputs.energy)) - model(still)
+    energy, key_shift = model.energy, model.key_shift
+    assert energy is not None
+    assert key_shift is not None
+    wanted = energy.weight[:, 0] * inputs.energy[:, None]
+    torch.testing.assert_close(louder, wanted, atol=1e-6, rtol=0)
+    shifted = model(replace(still, key_shift_semitones=inputs.key_shift_semitones)) - model(still)
+    wanted = (inputs.key_shift_semitones[:, None] * key_shift.weight[:, 0])[:, :, None]
+    torch.testing.assert_close(shifted, wanted.expand_as(shifted), atol=1e-6, rtol=0)
+    assert key_shift.bias is not None
+
+
+def test_content_may_pass_as_it_is() -> None:
+    model = conditioner(channels=CHANNELS, content_projection=False)
+    assert model.receptive_frames == 0
+    assert not any(name.startswith("content") for name in model.state_dict())
+    inputs = random_conditioning()
+    silent = replace(inputs, content=torch.zeros_like(inputs.content))
+    torch.testing.assert_close(model(inputs) - model(silent), inputs.content, atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="content of 5 channels cannot pass"):
+        conditioner(content_projection=False)
+
+
+def test_a_mix_that_changes_over_time_is_the_mix_of_every_frame() -> None:
+    model, inputs = conditioner(), random_conditioning()
+    weights = torch.rand(BATCH, FRAMES, SPEAKERS, generator=torch.Generator().manual_seed(1))
+    over_time = model(replace(inputs, speaker=weights))
+    for frame in range(FRAMES):
+        at_once = model(replace(inputs, speaker=weights[:, frame]))
+        torch.testing.assert_close(over_time[..., frame], at_once[..., frame])
+    cropped = replace(inputs, speaker=weights).crop(2, 6)
+    assert torch.equal(cropped.speaker, weights[:, 2:6])
+    with pytest.raises(ValueError, match=r"\[2, 9, 3\]"):
+        model(replace(inputs, speaker=weights[:, 1:]))
+
+
+def test_the_defaults_start_as_they_always_did() -> None:
+    """Names, and the order in which initial weights are drawn: seeds keep their meaning."""
+    model = conditioner()
+    assert list(model.state_dict()) == [
+        "content.weight", "content.bias", "pitch.weight", "pitch.bias", "energy.weight",
+        "energy.bias", "speaker.weight", "key_shift.weight",
+    ]  # fmt: skip
+    torch.manual_seed(0)
+    drawn = [
+        torch.nn.Conv1d(CHANNELS, 12, 3, padding=1),
+        torch.nn.Conv1d(10, 12, 1),
+        torch.nn.Conv1d(1, 12, 1),
+        torch.nn.Embedding(SPEAKERS, 12),
+    ]
+    layers = [model.content, model.pitch, model.energy, model.speaker]
+    for layer, expected in zip(layers, drawn, strict=True):
+        assert torch.equal(layer.weight, expected.weight)  # type: ignore[union-attr, arg-type]
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [("pitch_encoding", "hertz"), ("energy_encoding", "bels"), ("key_shift_encoding", "cents")],
+)
+def test_refuses_encodings_that_there_are_not(setting: str, value: str) -> None:
+    with pytest.raises(ValueError, match=f"{setting}='{value}' must be one of"):
+        conditioner(**{setting: value})
+
+
+def test_refuses_bounds_that_are_none() -> None:
+    with pytest.raises(ValueError, match="the lower one first"):
+        conditioner(pitch_bounds_hz=(1100, 50))

@@ -1,6 +1,7 @@
 import csv
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,11 @@ from torch.nn.utils import parametrize
 
 from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.errors import UserErrors
+from svc.models.conditioner import Conditioner
+from svc.models.feature_fuser import FeatureFuser
+from svc.models.hifisinger import HifiSinger
 from svc.training.adversary import AdversarialOptions, consult
+from svc.training.callbacks.samples import ValidationSamples
 from svc.training.hifisinger import HifiSingerModule
 from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
 from svc.training.losses.adversarial import (
@@ -28,10 +33,14 @@ from svc.training.randomness import step_generator, step_seed
 from svc.training.runs import fit
 from svc.training.stopped import TrainingStopped
 from training.tiny_training import (
+    CONTENT_CHANNELS,
+    FACTS,
     FRAMES,
     SPEC,
     TinyData,
     make_batch,
+    tiny_discriminators,
+    tiny_generator,
     tiny_module,
     tiny_trainer,
 )
@@ -290,6 +299,38 @@ def test_a_window_is_rendered_and_the_whole_mel_is_learnt(tmp_path: Path) -> Non
     )
     assert torch.equal(whole.mel, part.mel)
     assert part.audio.shape[-1] == 4 * SPEC.hop_samples
+
+
+def test_without_a_mel_only_the_waveform_is_judged(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    generator = HifiSinger(
+        Conditioner(content_channels=CONTENT_CHANNELS, speakers=2, channels=SPEC.mel_bins),
+        FeatureFuser(SPEC.mel_bins),
+        tiny_generator().decoder,
+        level_from_energy=False,
+        mel_bottleneck=False,
+    )
+    module = HifiSingerModule(
+        generator,
+        tiny_discriminators(),
+        SPEC,
+        optimizer=partial(torch.optim.AdamW, lr=1e-3),
+        facts=FACTS,
+        seed=1,
+    )
+    before = {name: p.clone() for name, p in generator.named_parameters()}
+    samples = ValidationSamples(tmp_path / "samples", SPEC, count=1)
+    logger = CSVLogger(tmp_path, name="", version="")
+    trainer = tiny_trainer(tmp_path, 3, [samples], loggers=[logger])
+    fit(trainer, module, TinyData())
+    with (tmp_path / "metrics.csv").open() as file:
+        names = set(next(csv.reader(file)))
+    assert {"valid_loss", "train_loss_gen/mel", "train_loss_gen/adversarial"} <= names
+    assert not any("bottleneck" in name for name in names)
+    # The key shift is 0 in this data.
+    same = [n for n, p in generator.named_parameters() if torch.equal(p, before[n])]
+    assert same == ["conditioner.key_shift.weight"]
+    assert (tmp_path / "samples" / "step_000003" / "0_mel.png").is_file()
 
 
 def test_trainer_with_its_own_loss_scale_is_refused(tmp_path: Path) -> None:

@@ -76,6 +76,11 @@ def load_vocoder(path: Path | str, spec: AudioSpec) -> LoadedVocoder:
     loaded = load_model(checkpoint_to_convert_with(Path(path)))
     require_same_mel(f"The vocoder {path}", loaded.facts.audio, spec)
     node, network = loaded.facts.config["arch"]["generator"], loaded.network
+    if not has_mel(network):
+        raise UserError(
+            f"{path} holds no vocoder: it is a HiFiSinger whose decoder takes hidden features and "
+            f"no mel. Give a checkpoint of arch=nsf_hifigan."
+        )
     for part in ("decoder", "vocoder"):  # of a HiFiSinger, of a DiffSVC
         if part in node:
             node, network = node[part], getattr(network, part)
@@ -99,7 +104,7 @@ def singer_of(
         vocoder: in place of the model's own; None for that.
 
     Raises:
-        UserError: it cannot convert, or the sampler does not fit.
+        UserError: it cannot convert, or the sampler or the vocoder does not fit.
     """
     network = loaded.network
     if isinstance(network, HifiSinger):
@@ -108,6 +113,11 @@ def singer_of(
                 f"{loaded.path} is a HiFiSinger, which converts in one pass and has no sampler; "
                 f"leave sampler= and steps= out."
             )
+        if vocoder is not None and not network.has_mel:
+            raise UserError(
+                f"{loaded.path} is a HiFiSinger without a mel, which only its own decoder can "
+                f"render; leave vocoder= out."
+            )
         return DirectSinger(network, vocoder)
     if isinstance(network, MelSinger):
         return SamplingSinger(network, sampler or sampler_of(loaded, steps), vocoder)
@@ -115,6 +125,11 @@ def singer_of(
         f"{loaded.path} holds a {type(network).__name__}, which renders mels but does not convert. "
         f"Give the checkpoint of a conversion model; a vocoder goes into vocoder=FILE."
     )
+
+
+def has_mel(network: nn.Module) -> bool:
+    """Whether a model makes a mel, or renders one, that other parts could exchange with it."""
+    return not isinstance(network, HifiSinger) or network.has_mel
 
 
 def extractors_of(

@@ -13,6 +13,7 @@ from svc.inference.analysis import Extractors
 from svc.inference.loading import (
     LoadedModel,
     extractors_of,
+    has_mel,
     load_model,
     require_same_mel,
     sampler_of,
@@ -109,8 +110,14 @@ def load_refinement(
         device: for extractors that ask for one.
 
     Raises:
-        UserError: it cannot refine, or its mels are of another definition.
+        UserError: it cannot refine, its mels are of another definition, or the first model has
+            none.
     """
+    if not has_mel(first.network):
+        raise UserError(
+            f"{first.path} is a HiFiSinger without a mel, so that there is none to refine; leave "
+            f"refine.checkpoint= out."
+        )
     loaded = load_model(path)
     if not isinstance(loaded.network, MelSinger):
         raise UserError(

@@ -1,4 +1,8 @@
-"""The models that convert, as the converter uses them: conditioning to mel, mel to waveform."""
+"""The models that convert, as the converter uses them: conditioning to mel, mel to waveform.
+
+What is said of mels here holds for a HiFiSinger without one as well: what its decoder takes stands
+in for the mel, but nothing else can render or refine it.
+"""
 
 from abc import ABC, abstractmethod
 
@@ -58,10 +62,10 @@ class DirectSinger(Singer):
     def __init__(self, network: HifiSinger, vocoder: Vocoder | None = None) -> None:
         mel_frames = network.receptive_frames - network.decoder.receptive_frames
         super().__init__(network, vocoder or network.decoder, mel_frames)
-        self._predict = network.predict_mel
+        self._predict = network.decoder_input
 
     def mel(self, conditioning: Conditioning, noise: Tensor | None, rng: torch.Generator) -> Tensor:
-        """See the base class."""
+        """See the base class; of a model without a mel [1, C, N] features for its decoder."""
         return self._predict(conditioning)
 
 

@@ -19,7 +19,8 @@ from svc.training.randomness import step_generator
 
 
 class HifiSingerModule(AdversarialModule):
-    """Trains a HiFiSinger: its waveform against discriminators, its bottleneck towards the mel.
+    """Trains a HiFiSinger: its waveform against discriminators, its bottleneck, where it has one,
+    towards the mel.
 
     Args:
         generator: trained; validation uses its moving average.
@@ -83,12 +84,15 @@ class HifiSingerModule(AdversarialModule):
         sung: SingerOutput = self.generator(conditioning_of(batch), rendered=rendered, rng=rng)
         hop = self.audio.hop_samples
         samples = slice(rendered.start * hop, rendered.stop * hop)
+        losses = {}
+        if sung.mel is not None:
+            losses["bottleneck"] = masked_mel_l1(sung.mel, batch.mel, batch.lengths_frames)
         self.learn(
             Rendering(
                 audio=sung.audio,
                 recorded=batch.audio[..., samples],
                 mask=sample_mask(batch, self.audio)[..., samples],
-                losses={"bottleneck": masked_mel_l1(sung.mel, batch.mel, batch.lengths_frames)},
+                losses=losses,
             )
         )
 
@@ -97,10 +101,14 @@ class HifiSingerModule(AdversarialModule):
         self._valid_sums = torch.zeros(3, device=self.device)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
-        """Sing with the averaged generator; -> audio [B, 1, T] and mel [B, M, N] of the batch."""
+        """Sing with the averaged generator; -> audio [B, 1, T] of the batch, and mel [B, M, N]
+        where the model has one."""
         rng = step_generator(self.device, self.seed, batch_idx)
         sung: SingerOutput = self.ema.network(conditioning_of(batch), rng=rng)
         distance, frames, audio = self.masked_mel_sums(sung.audio, batch)
+        if sung.mel is None:
+            self._valid_sums += torch.stack([distance, torch.zeros_like(distance), frames])
+            return {"audio": audio}
         bottleneck, _ = mel_l1_sums(sung.mel, batch.mel, batch.lengths_frames)
         self._valid_sums += torch.stack([distance, bottleneck, frames])
         return {"audio": audio, "mel": sung.mel.float()}
@@ -111,6 +119,7 @@ class HifiSingerModule(AdversarialModule):
             self._valid_sums, reduce_op="sum"
         )
         frames = frames.clamp(min=1)
-        self.log_validation(
-            {"valid_loss": distance / frames, "valid_loss/bottleneck": bottleneck / frames}
-        )
+        metrics = {"valid_loss": distance / frames}
+        if self.generator.has_mel:
+            metrics["valid_loss/bottleneck"] = bottleneck / frames
+        self.log_validation(metrics)
