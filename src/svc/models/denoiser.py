@@ -106,7 +106,8 @@ class MelDenoiser(nn.Module):
         # In full precision under any autocast: it is next to nothing, and times must not blur.
         with torch.autocast(time.device.type, enabled=False):
             embedded = step_embedding(time, self.backbone.channels)
-            embedded = embedded.to(self.step_projection.weight.dtype)
+            # (An adapted weight is computed anew whenever it is looked at; parameters are not.)
+            embedded = embedded.to(next(self.parameters()).dtype)
             offsets: Tensor = self.step_projection(self.step_mlp(embedded))
         return offsets.view(-1, self.backbone.layers, self.backbone.channels)
 
