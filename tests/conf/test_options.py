@@ -33,6 +33,7 @@ NOT_OPTIONS = {"hydra", "local", "task"}
 GENERATOR_PARAMETERS = {
     "hifisinger": (13.5e6, 16.5e6),
     "hifisinger_tiny": (0.3e6, 1.5e6),
+    "hifisinger_fish": (14.7e6, 15.3e6),
     "nsf_hifigan": (14.1e6, 14.3e6),
     "nsf_hifigan_tiny": (0.2e6, 0.4e6),
     # Without a vocoder; the published one adds 14.2 million.
@@ -44,6 +45,8 @@ GENERATOR_PARAMETERS = {
 }
 OF_SAMPLED_MELS = {"sampler", "mel_scaling", "noise_schedule"}
 """Groups for architectures that sample."""
+OF_HIDDEN_FEATURES = {"nsf_hifigan_fish"}
+"""Decoders that take no mel, and so fit one architecture only."""
 VOCODER_ARCHITECTURES = {"nsf_hifigan", "nsf_hifigan_tiny"}
 """They train `vocoder` by itself."""
 
@@ -90,6 +93,8 @@ def test_every_option_passes_the_checks_of_training(group: str, option: str) -> 
     fitting = ["arch=diffsvc"] if group in OF_SAMPLED_MELS or option == "griffin_lim" else []
     if (group, option) == ("content", "none"):
         fitting = ["arch=nsf_hifigan"]
+    if option in OF_HIDDEN_FEATURES:
+        fitting = ["arch=hifisinger_fish"]
     plain = composed("train", f"{group}={option}", *fitting)
     check_config(plain, RUN_TIME_ARGUMENTS)
 
@@ -105,6 +110,9 @@ def test_every_option_passes_the_checks_of_training(group: str, option: str) -> 
         (["arch=diffsvc", "vocoder=nsf_hifigan"], "vocoder_weights"),
         (["arch=hifisinger", "content=none"], "for training vocoders"),
         (["arch=flowsvc", "audio.mel_bins=80", "vocoder.mel_bins=128"], "mel_bins"),
+        (["vocoder=nsf_hifigan_fish"], "vocoder.mel_bins=256 must equal audio.mel_bins=128"),
+        (["arch=hifisinger_fish", "vocoder=nsf_hifigan_tiny"], "shaped_source"),
+        (["arch=hifisinger_fish", "arch.generator.conditioner.channels=64"], "must equal arch.gen"),
     ],
 )
 def test_what_an_architecture_cannot_use_is_refused(choices: list[str], reason: str) -> None:
@@ -155,7 +163,9 @@ def built_generator(plain: dict[str, Any]) -> torch.nn.Module:
     return generator.eval()
 
 
-@pytest.mark.parametrize("vocoder", sorted(set(options("vocoder")) - {"griffin_lim"}))
+@pytest.mark.parametrize(
+    "vocoder", sorted(set(options("vocoder")) - {"griffin_lim"} - OF_HIDDEN_FEATURES)
+)
 @pytest.mark.parametrize("arch", ["hifisinger", "hifisinger_tiny"])
 def test_hifisinger_sings_through_every_vocoder_that_learns(arch: str, vocoder: str) -> None:
     plain = composed("train", f"arch={arch}", f"vocoder={vocoder}")
@@ -165,11 +175,40 @@ def test_hifisinger_sings_through_every_vocoder_that_learns(arch: str, vocoder: 
     with torch.inference_mode():
         sung = generator(unused_conditioning(frames), rng=torch.Generator().manual_seed(0))
     assert sung.audio.shape == (1, 1, frames * spec.hop_samples)
+    assert sung.mel is not None
     assert sung.mel.shape == (1, spec.mel_bins, frames)
     assert sung.audio.isfinite().all()
 
 
-@pytest.mark.parametrize("vocoder", options("vocoder"))
+@pytest.mark.parametrize(("vocoder", "channels"), [("nsf_hifigan_fish", 256), ("nsf_hifigan", 128)])
+def test_hifisinger_without_a_mel_is_as_wide_as_its_decoder(vocoder: str, channels: int) -> None:
+    plain = composed("train", "arch=hifisinger_fish", f"vocoder={vocoder}")
+    check_config(plain, RUN_TIME_ARGUMENTS)
+    spec, generator, frames = build(plain["audio"]), built_generator(plain), 6
+    assert isinstance(generator, HifiSinger)
+    assert generator.conditioner.channels == generator.decoder.mel_bins == channels
+    with torch.inference_mode():
+        sung = generator(unused_conditioning(frames), rng=torch.Generator().manual_seed(0))
+    assert sung.audio.shape == (1, 1, frames * spec.hop_samples)
+    assert sung.mel is None
+    assert sung.audio.isfinite().all()
+
+
+def test_hifisinger_fish_has_the_published_size() -> None:
+    """15 M in the generator and 87 M in the discriminators are the 102 M of the published file."""
+    plain = composed("train", "arch=hifisinger_fish")
+    with torch.device("meta"):
+        generator = build(
+            plain["arch"]["generator"], conditioner={"content_channels": 256, "speakers": 2}
+        )
+        discriminator = build(plain["arch"]["discriminator"])
+    sizes = [sum(p.numel() for p in part.parameters()) for part in (generator, discriminator)]
+    assert sizes[0] == pytest.approx(15e6, rel=0.02)
+    assert sizes[1] == pytest.approx(87e6, rel=0.01)
+    assert sum(sizes) == pytest.approx(102e6, rel=0.005)
+
+
+@pytest.mark.parametrize("vocoder", sorted(set(options("vocoder")) - OF_HIDDEN_FEATURES))
 @pytest.mark.parametrize("arch", ["diffsvc_tiny", "flowsvc_tiny"])
 def test_sampled_mels_are_rendered_by_every_vocoder(arch: str, vocoder: str) -> None:
     plain = composed("train", f"arch={arch}", f"vocoder={vocoder}", "sampler.steps=2")
@@ -197,7 +236,7 @@ def test_a_vocoder_is_trained_without_content_unless_one_is_given() -> None:
 
 @pytest.mark.slow
 def test_architectures_sweep_in_the_demo(terminal: Terminal, tmp_path: Path) -> None:
-    archs = "arch=hifisinger_tiny,diffsvc_tiny,flowsvc_tiny"
+    archs = "arch=hifisinger_tiny,hifisinger_fish,diffsvc_tiny,flowsvc_tiny"
     small = [s for s in TINY_DEMO if s not in ("content=mfcc", "debug=fast")]
     said = terminal(
         "svc-train",
@@ -208,9 +247,9 @@ def test_architectures_sweep_in_the_demo(terminal: Terminal, tmp_path: Path) -> 
         "trainer.max_steps=1",
         "data.valid_max_crops=1",
     )
-    assert said.err.count("Done after 1 steps") == 3
+    assert said.err.count("Done after 1 steps") == 4
     checkpoints = list(tmp_path.glob("outputs/multirun/*/*/checkpoints/last.ckpt"))
-    assert len(checkpoints) == 3
+    assert len(checkpoints) == 4
 
 
 TINY_DEMO = (

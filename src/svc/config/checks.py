@@ -51,11 +51,18 @@ def _nodes_without_target(config: Mapping[str, Any]) -> list[str]:
 
 def _framing_faults(config: Mapping[str, Any]) -> list[str]:
     vocoder, audio = config.get("vocoder") or {}, config.get("audio") or {}
+    generator = (config.get("arch") or {}).get("generator") or {}
+    has_mel = generator.get("mel_bottleneck", True)
     faults = []
-    if "mel_bins" in vocoder and vocoder["mel_bins"] != audio.get("mel_bins"):
+    source = ("audio.mel_bins", audio.get("mel_bins"))
+    if not has_mel:  # the decoder takes hidden features
+        source = ("arch.generator.conditioner.channels", generator["conditioner"].get("channels"))
+    if "mel_bins" in vocoder and vocoder["mel_bins"] != source[1]:
+        faults.append(f"vocoder.mel_bins={vocoder['mel_bins']} must equal {source[0]}={source[1]}")
+    if vocoder.get("shaped_source") and not has_mel:
         faults.append(
-            f"vocoder.mel_bins={vocoder['mel_bins']} must equal "
-            f"audio.mel_bins={audio.get('mel_bins')}"
+            "vocoder.shaped_source takes its shape from a mel, and this architecture has none; "
+            "take vocoder=nsf_hifigan_fish"
         )
     rates = vocoder.get("upsample_rates")
     if rates and math.prod(rates) != audio.get("hop_samples"):
