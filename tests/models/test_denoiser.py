@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from svc.checkpoints.diffsvc_layout import translate_denoiser
+from svc.checkpoints.layouts.denoiser import translate_denoiser
 from svc.models.denoiser import MelDenoiser, step_embedding
 from svc.models.wavenet import WaveNet
 

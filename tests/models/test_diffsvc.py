@@ -15,7 +15,7 @@ from models.mel_singers import (
     tiny_diffsvc,
     tiny_vocoder,
 )
-from svc.checkpoints.diffsvc_layout import translate_denoiser
+from svc.checkpoints.layouts.denoiser import translate_denoiser
 from svc.diffusion.samplers.ddim import Ddim
 from svc.diffusion.samplers.ddpm import Ddpm
 from svc.diffusion.samplers.euler import Euler
