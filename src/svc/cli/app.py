@@ -99,7 +99,8 @@ def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Calla
                 _remove_unused_run_folder()
             if launched_elsewhere():
                 raise JobFailed(code, message) from None
-            print(f"{name}: {message}", file=sys.stderr)
+            if message:
+                print(f"{name}: {message}", file=sys.stderr)
             if in_multirun():
                 raise JobFailed(code, "") from None
             sys.exit(code)
@@ -169,7 +170,11 @@ def _report(name: str, config_name: str, error: Exception) -> int:
 
 
 def _explain(config_name: str, error: Exception) -> tuple[int, str]:
-    """The exit code and one readable message."""
+    """The exit code and one readable message; none where it has been told already."""
+    from svc.cli.multirun import JobFailed
+
+    if isinstance(error, JobFailed):
+        return error.code, error.message
     if os.environ.get("SVC_DEBUG") == "1":
         traceback.print_exception(error)
     message = _user_message(error, config_name)

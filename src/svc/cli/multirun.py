@@ -15,7 +15,8 @@ _sweep_folder: Path | None = None
 
 
 class JobFailed(Exception):
-    """A job of a multirun failed; travels from where it ran to the process that launched it.
+    """A job of a multirun failed, or a process of a distributed run; travels from where it ran to
+    the process that launched it.
 
     An exit would do harm instead: it ends joblib's other jobs, and Ray takes it for a crash.
 

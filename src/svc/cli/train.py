@@ -30,7 +30,15 @@ def train(config: Any) -> float | None:
     Returns:
         The best validation loss, for sweepers; None where the run did not get to a validation.
     """
+    from hydra.core.hydra_config import HydraConfig
+
     from svc.cli.parts import plain_config
+    from svc.cli.processes import (
+        is_first,
+        processes_to_start,
+        quieten_all_but_first,
+        run_processes,
+    )
     from svc.cli.trainers import device_problem, with_chosen_trainer
     from svc.cli.training_run import (
         checkpoint_to_continue,
@@ -43,9 +51,10 @@ def train(config: Any) -> float | None:
     )
     from svc.config.instantiate import build
     from svc.memory import keep_freed_memory
-    from svc.training.runs import fit, write_run_file
+    from svc.training.runs import fit, read_score, write_run_file, write_score
 
     keep_freed_memory()
+    quieten_all_but_first()
     config = with_chosen_trainer(config)
     plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     checkpoint = checkpoint_to_continue(plain)
@@ -56,12 +65,18 @@ def train(config: Any) -> float | None:
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
     completed = with_trained_vocoder(plain, spec)  # before any work: it may be refused
     store = prepared_store(plain, spec)
+    if (count := processes_to_start(plain["trainer"])) > 1:
+        run_processes(count, HydraConfig.get().overrides.task, run_dir, checkpoint)
+        return read_score(run_dir)
     parts = training_parts(with_mel_bounds(completed, spec, store), spec, store, run_dir)
-    write_run_file(run_dir, plain)
+    if is_first():
+        write_run_file(run_dir, plain)
     fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
     _logger.info("Done after %d steps: %s", parts.trainer.global_step, run_dir)
     score = parts.trainer.callback_metrics.get("valid_loss")
-    return None if score is None else float(score)
+    if is_first():
+        write_score(run_dir, None if score is None else float(score))
+    return read_score(run_dir)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,8 @@ _logger = logging.getLogger(__name__)
 _DIFFERENCES_SHOWN = 5
 """Settings that `resume=auto` names where it finds nothing; the rest is counted."""
 
-logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its tips are not for our users
+for name in ("lightning.pytorch", "lightning.fabric"):
+    logging.getLogger(name).setLevel(logging.WARNING)  # its tips are not for our users
 
 
 @dataclass(frozen=True)

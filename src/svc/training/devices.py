@@ -62,3 +62,11 @@ def supports(accelerator: str, devices: int | str, precision: str) -> str | None
                     f"{name} has {capability[0]}.{capability[1]}"
                 )
     return None
+
+
+def devices_here(accelerator: str, devices: int | str) -> int:
+    """How many devices of this machine a trainer uses; -1 and "auto" are all of them."""
+    on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
+    if str(devices) not in ("-1", "auto"):
+        return int(devices)
+    return max(torch.cuda.device_count(), 1) if on_gpu else 1

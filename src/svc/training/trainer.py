@@ -7,9 +7,12 @@ from typing import Literal
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.strategies import Strategy
 
 from svc.checkpoints.atomic_io import AtomicCheckpointIO
 from svc.training.callbacks.validation_schedule import NEVER, ValidationSchedule
+from svc.training.devices import devices_here
+from svc.training.distributed import DataParallelStrategy
 from svc.training.precision import TrainingPrecision, precision_plugin
 
 
@@ -19,12 +22,13 @@ def build_trainer(
     accelerator: Literal["cpu", "gpu", "auto"] = "auto",
     devices: int | Literal["auto"] = 1,
     num_nodes: int = 1,
-    strategy: str = "auto",
+    strategy: Literal["auto", "data_parallel"] = "auto",
     precision: TrainingPrecision = "32-true",
     max_steps: int = 100_000,
     validate_every_steps: int = 1000,
     validate_each_epoch: bool = True,
     log_every_steps: int = 50,
+    accumulate_grad_batches: int = 1,
     limit_val_batches: int | float | None = None,
     benchmark: bool = False,
     deterministic: bool = False,
@@ -43,13 +47,15 @@ def build_trainer(
         accelerator: kind of device.
         devices: how many of them.
         num_nodes: machines in a distributed run.
-        strategy: Lightning's name; a distributed adversarial run needs
-            "ddp_find_unused_parameters_true", because each update leaves the other network alone.
+        strategy: "data_parallel" has a process for each device, which averages gradients with the
+            others (`svc.training.distributed`); "auto" does so where there are several devices.
         precision: of the autocast regions; weights are always fp32.
         max_steps: generator updates; -1 for no limit.
         validate_every_steps: updates between validations.
         validate_each_epoch: validate after every epoch too, where that is shorter.
         log_every_steps: updates between lines of metrics; each waits for the device.
+        accumulate_grad_batches: batches that make one update. For the record: modules, which
+            optimise by hand, are told themselves (`accumulate_batches`).
         limit_val_batches: batches per validation (int), or the share of them (float).
         benchmark: let cuDNN measure which algorithm is fastest for each shape.
         deterministic: refuse operations whose result may vary from run to run.
@@ -57,6 +63,8 @@ def build_trainer(
         callbacks: besides the schedule of validation.
         loggers: where metrics go.
     """
+    if accumulate_grad_batches < 1:
+        raise ValueError(f"accumulate_grad_batches={accumulate_grad_batches} must be at least 1")
     on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
     plugin = precision_plugin(precision, "cuda" if on_gpu else "cpu")
     return Trainer(
@@ -64,7 +72,7 @@ def build_trainer(
         accelerator=accelerator,
         devices=devices,
         num_nodes=num_nodes,
-        strategy=strategy,
+        strategy=_strategy(strategy, accelerator, devices, num_nodes),
         plugins=[plugin, AtomicCheckpointIO()],
         max_steps=max_steps,
         max_epochs=-1,
@@ -86,6 +94,12 @@ def build_trainer(
         enable_progress_bar=any(_shows_progress(callback) for callback in callbacks),
         enable_model_summary=False,
     )
+
+
+def _strategy(name: str, accelerator: str, devices: int | str, num_nodes: int) -> Strategy | str:
+    """No process group at all on a single device."""
+    several = num_nodes > 1 or devices_here(accelerator, devices) > 1
+    return DataParallelStrategy() if name == "data_parallel" or several else "auto"
 
 
 def _writes_checkpoints(callback: Callback) -> bool:
