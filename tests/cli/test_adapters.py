@@ -1,0 +1,67 @@
+"""`adapters=[a.safetensors:1.0]` as people type it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
+
+from svc.cli.adapters import adapters_of, quoted_adapters
+from svc.errors import UserError
+
+
+def typed(value: str) -> Any:
+    """What Hydra makes of it."""
+    return OverridesParser.create().parse_override(f"adapters={quoted_adapters(value)}").value()
+
+
+@pytest.mark.parametrize(
+    ("value", "files"),
+    [
+        ("[a.safetensors:1.0,b.safetensors:0.5]", [("a.safetensors", 1.0), ("b.safetensors", 0.5)]),
+        ("[a.safetensors]", [("a.safetensors", 1.0)]),
+        ("a.safetensors:-0.25", [("a.safetensors", -0.25)]),
+        ("a.safetensors:1,b.safetensors:2", [("a.safetensors", 1.0), ("b.safetensors", 2.0)]),
+        ("[a.safetensors:1e-1, b.safetensors:0]", [("a.safetensors", 0.1), ("b.safetensors", 0.0)]),
+        ("[/x-1/größe (1)=[b].safetensors:1]", [("/x-1/größe (1)=[b].safetensors", 1.0)]),
+        (r"[C:\v\a b.safetensors:0.5]", [(r"C:\v\a b.safetensors", 0.5)]),
+        (r"[C:\v\a.safetensors]", [(r"C:\v\a.safetensors", 1.0)]),
+        (r"\\server\v\it's\'.safetensors:0.5", [(r"\\server\v\it's\'.safetensors", 0.5)]),
+        (r"[folder\]", [("folder\\", 1.0)]),
+        ("['one, two.safetensors:1.5']", [("one, two.safetensors", 1.5)]),
+        ("[]", []),
+        ("null", []),
+    ],
+)
+def test_files_and_scales_reach_the_command(value: str, files: list[tuple[str, float]]) -> None:
+    assert adapters_of(typed(value)) == [(Path(path), scale) for path, scale in files]
+
+
+def test_a_home_folder_is_found(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert adapters_of(typed("[~/a.safetensors:2]")) == [(tmp_path / "a.safetensors", 2.0)]
+
+
+def test_an_existing_file_with_a_colon_is_one(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("take:2").touch()
+    assert adapters_of("take:2") == [(Path("take:2"), 1.0)]
+    assert adapters_of("take:2:0.5") == [(Path("take:2"), 0.5)]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        (["a.safetensors:nan"], "scale nan of a.safetensors must be a finite number"),
+        (["a.safetensors:loud"], "'loud' after a.safetensors is not a scale"),
+        (["a.safetensors:"], "'' after a.safetensors is not a scale"),
+        ([1.0], "1.0 is not a file"),
+        ([""], "'' is not a file"),
+        ([["a.safetensors", 1.0]], "is not a file"),
+    ],
+)
+def test_what_is_no_adapter_is_refused(setting: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        adapters_of(setting)
