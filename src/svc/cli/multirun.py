@@ -4,7 +4,7 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,9 @@ from hydra.experimental.callback import Callback
 
 _sweep_folder: Path | None = None
 """Of the multirun that this process launches, where its command leaves no folder behind."""
+
+_gpus_taken: ExitStack | None = None
+"""Keeps this process's place among the jobs' processes until it ends, where it has one."""
 
 
 class JobFailed(Exception):
@@ -97,6 +100,33 @@ def share_of_cores(jobs: int) -> Iterator[int | None]:
             yield None if mine else each
         finally:
             os.sched_setaffinity(0, cores)  # joblib gives the process another job
+
+
+def take_gpus() -> None:
+    """Give this process GPUs of its own, where joblib runs several jobs on this machine at a time.
+
+    The GPUs are shared out evenly; where there are more jobs than GPUs, some share one. A process
+    keeps its GPUs until it ends, because CUDA does not let go of them, and joblib gives it one job
+    after the other. Ray and Slurm see to this themselves.
+    """
+    global _gpus_taken
+    if _gpus_taken is not None or not launched_elsewhere() or _launcher() != "JoblibLauncher":
+        return
+    import torch
+
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(i) for i in range(torch.cuda.device_count())]
+    jobs = jobs_at_once()
+    if len(names) < 2 or jobs < 2:
+        return
+    with ExitStack() as stack:
+        place = stack.enter_context(_free_place(jobs))
+        if place is None:
+            return
+        each = max(len(names) // jobs, 1)
+        mine = [names[(place * each + i) % len(names)] for i in range(each)]
+        os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        _gpus_taken = stack.pop_all()
 
 
 @contextmanager

@@ -1,10 +1,13 @@
 """`svc-train`: prepare the dataset where it is not prepared, then train."""
 
 import logging
+import sys
+import time
 from pathlib import Path
 from typing import Any, NoReturn
 
 from svc.cli.app import run_command
+from svc.cli.sweep import job_of_sweep, summed_up
 
 _logger = logging.getLogger(__name__)
 
@@ -21,14 +24,17 @@ RUN_TIME_ARGUMENTS = {
 
 def main() -> NoReturn:
     """Entry point of the console script."""
-    run_command("svc-train", "train", train)
+    try:
+        run_command("svc-train", "train", job_of_sweep(train))
+    except SystemExit as ended:
+        sys.exit(summed_up(int(ended.code or 0)))
 
 
 def train(config: Any) -> float | None:
     """Train as the composed configuration says.
 
     Returns:
-        The best validation loss, for sweepers; None where the run did not get to a validation.
+        The last validation loss, which searches minimise; None where there is no finite one.
     """
     from hydra.core.hydra_config import HydraConfig
 
@@ -50,10 +56,12 @@ def train(config: Any) -> float | None:
         with_trained_vocoder,
     )
     from svc.config.instantiate import build
-    from svc.memory import keep_freed_memory
-    from svc.training.runs import fit, read_score, write_run_file, write_score
+    from svc.memory import keep_freed_memory, restart_peak_memory
+    from svc.training.run_summary import read_summary, summarise, write_summary
+    from svc.training.runs import fit, write_run_file
 
     keep_freed_memory()
+    restart_peak_memory()
     quieten_all_but_first()
     config = with_chosen_trainer(config)
     plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
@@ -67,16 +75,18 @@ def train(config: Any) -> float | None:
     store = prepared_store(plain, spec)
     if (count := processes_to_start(plain["trainer"])) > 1:
         run_processes(count, HydraConfig.get().overrides.task, run_dir, checkpoint)
-        return read_score(run_dir)
+        summary = read_summary(run_dir)
+        return summary.score if summary else None
     parts = training_parts(with_mel_bounds(completed, spec, store), spec, store, run_dir)
     if is_first():
         write_run_file(run_dir, plain)
+    started_s = time.perf_counter()
     fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
     _logger.info("Done after %d steps: %s", parts.trainer.global_step, run_dir)
-    score = parts.trainer.callback_metrics.get("valid_loss")
+    summary = summarise(parts.trainer, time.perf_counter() - started_s)
     if is_first():
-        write_score(run_dir, None if score is None else float(score))
-    return read_score(run_dir)
+        write_summary(run_dir, summary)
+    return summary.score
 
 
 if __name__ == "__main__":

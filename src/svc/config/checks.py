@@ -11,6 +11,10 @@ DeviceCheck = Callable[[str, int | str, str], str | None]
 """(accelerator, devices, precision) -> why this machine cannot do that, or None."""
 
 
+class DeviceUnavailable(UserErrors):
+    """The only thing wrong with a configuration is that this machine has no device for it."""
+
+
 def check_config(
     config: Mapping[str, Any],
     run_time: Mapping[str, Collection[str]],
@@ -26,6 +30,7 @@ def check_config(
     Raises:
         UserErrors: unknown or missing arguments, values of a wrong type, groups that do not fit
             each other, a callback or logger without `_target_`, a device that is not there.
+        DeviceUnavailable: nothing but the last of these.
     """
     faults = signature_faults(config, run_time=run_time)
     faults += _nodes_without_target(config)
@@ -33,10 +38,12 @@ def check_config(
     faults += _unread_settings(config)
     faults += _vocoder_faults(config)
     faults += _content_faults(config)
+    missing_device: list[str] = []
     if device_problem is not None and "trainer" in config:
-        faults += _device_faults(config["trainer"], device_problem)
-    if faults:
-        raise UserErrors("The configuration cannot be used:", faults)
+        missing_device = _device_faults(config["trainer"], device_problem)
+    if faults or missing_device:
+        fault = UserErrors if faults else DeviceUnavailable
+        raise fault("The configuration cannot be used:", [*faults, *missing_device])
 
 
 def _nodes_without_target(config: Mapping[str, Any]) -> list[str]:

@@ -1,6 +1,5 @@
 """Run folders: what they hold, which one to continue, and how."""
 
-import json
 import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,9 +18,6 @@ RUN_FILE = "run.yaml"
 
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 """The checkpoint to continue from, in a run's folder."""
-
-SCORE_FILE = "score.json"
-"""What a finished run is judged by, in its folder."""
 
 VOLATILE_KEYS = (
     "resume",
@@ -65,20 +61,6 @@ def write_run_file(run_dir: Path, config: Mapping[str, Any]) -> None:
     text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
     unfinished.write_text(text, encoding="utf-8")
     os.replace(unfinished, run_dir / RUN_FILE)
-
-
-def write_score(run_dir: Path, valid_loss: float | None) -> None:
-    """Record the last validation loss of a finished run; None where it never validated."""
-    (run_dir / SCORE_FILE).write_text(json.dumps({"valid_loss": valid_loss}), encoding="utf-8")
-
-
-def read_score(run_dir: Path) -> float | None:
-    """What `write_score` recorded, or None where there is nothing."""
-    file = run_dir / SCORE_FILE
-    if not file.is_file():
-        return None
-    score: float | None = json.loads(file.read_text(encoding="utf-8"))["valid_loss"]
-    return score
 
 
 def find_resumable_run(

@@ -15,7 +15,8 @@ class Throughput(Callback):
 
     `perf/steps_per_s` generator updates per second, `perf/audio_s_per_s` seconds of training audio
     per second, `perf/data_wait_fraction` the share of the time between steps, and on CUDA devices
-    `perf/gpu_mem_gib` the largest amount of memory that tensors took since the last line.
+    `perf/gpu_mem_gib` the largest amount of memory that tensors took since the last line. What the
+    whole run came to is in `run_steps_per_s` and `gpu_peak_bytes`.
 
     Args:
         sample_rate_hz: of the training audio.
@@ -25,7 +26,15 @@ class Throughput(Callback):
         self.sample_rate_hz = sample_rate_hz
         self._restart()
 
+    @property
+    def run_steps_per_s(self) -> float | None:
+        """Generator updates per second of the whole run; None before the second one."""
+        return self._run_steps / self._run_s if self._run_steps else None
+
     def _restart(self) -> None:
+        self._run_s, self._run_steps = 0.0, 0
+        self.gpu_peak_bytes = 0
+        """Largest amount of memory that tensors took, up to the last line of metrics."""
         self._idle_since_s: float | None = None
         self._waiting_s = 0.0
         self._working_s = 0.0
@@ -41,6 +50,7 @@ class Throughput(Callback):
         self._started_s = time.perf_counter()
         if self._idle_since_s is not None:
             self._waiting_s += self._started_s - self._idle_since_s
+            self._run_s += self._started_s - self._idle_since_s
 
     def on_train_batch_end(
         self,
@@ -53,8 +63,11 @@ class Throughput(Callback):
         """Count the step, and log where the losses are logged."""
         now_s = time.perf_counter()
         if self._first_step is None:
-            self._first_step = trainer.global_step
+            self._first_step = self._counted_step = trainer.global_step
         else:
+            self._run_s += now_s - self._started_s
+            self._run_steps += trainer.global_step - self._counted_step
+            self._counted_step = trainer.global_step
             self._working_s += now_s - self._started_s
             self._audio_samples += batch.audio.shape[0] * batch.audio.shape[-1]
         self._idle_since_s = now_s
@@ -75,7 +88,9 @@ class Throughput(Callback):
             "perf/data_wait_fraction": self._waiting_s / elapsed_s,
         }
         if device.type == "cuda":
-            figures["perf/gpu_mem_gib"] = torch.cuda.max_memory_allocated(device) / 2**30
+            peak_bytes = torch.cuda.max_memory_allocated(device)
+            self.gpu_peak_bytes = max(self.gpu_peak_bytes, peak_bytes)
+            figures["perf/gpu_mem_gib"] = peak_bytes / 2**30
             torch.cuda.reset_peak_memory_stats(device)
         return figures
 

@@ -1,0 +1,131 @@
+"""Jobs of a multirun: what is recorded of them, and how the command ends."""
+
+import csv
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from command_line import Terminal
+from svc.cli import sweep
+from svc.cli.app import run_command
+from svc.config.checks import DeviceUnavailable
+from svc.errors import UserError
+from svc.sweeps.job_record import JobRecord, read_job, write_job
+from svc.training.run_summary import RunSummary, write_summary
+
+Multirun = Callable[..., tuple[int, str]]
+
+
+def task(config: Any) -> float:
+    """Does what the seed says."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if config.seed == 3:
+        raise DeviceUnavailable("The configuration cannot be used:", ["no device for this"])
+    if config.seed == 4:
+        raise UserError("seed=4: give another one")
+    if config.seed == 5:
+        raise RuntimeError("out of luck")
+    loss = 10.0 - config.seed
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    write_summary(folder, RunSummary({"valid_loss": loss}, 7, 2.0, 1.5, 60.0))
+    return loss
+
+
+@pytest.fixture
+def multirun(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Multirun:
+    """Runs `task` as svc-train would; gives the exit code and what was said."""
+
+    def run(*overrides: str) -> tuple[int, str]:
+        arguments = [*overrides, "dataset=demo", "hydra.sweep.dir=sweep"]
+        monkeypatch.setattr(sys, "argv", ["svc-train", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            run_command("svc-train", "train", sweep.job_of_sweep(task))
+        return sweep.summed_up(int(ended.value.code or 0)), capsys.readouterr().err
+
+    return run
+
+
+def table() -> list[dict[str, str]]:
+    with Path("sweep/leaderboard.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_what_cannot_run_here_is_skipped_and_the_rest_goes_on(multirun: Multirun) -> None:
+    code, said = multirun("-m", "seed=3,0,1")
+    assert code == 0, said
+    assert "3 jobs: 2 done, 1 skipped. Leaderboard: sweep/leaderboard.html" in said
+    assert "  0 skipped seed=3: no device for this" in said
+    assert "svc-train: " not in said  # not a fault
+    rows = table()
+    assert [(row["job"], row["seed"], row["state"]) for row in rows] == [
+        ("2", "1", "done"),  # the smaller loss
+        ("1", "0", "done"),
+        ("0", "3", "skipped"),
+    ]
+    assert [row["valid_loss"] for row in rows] == ["9.0", "10.0", ""]
+    assert rows[2]["reason"] == "no device for this"
+
+
+def test_where_everything_is_skipped_another_trainer_must_be_chosen(multirun: Multirun) -> None:
+    code, said = multirun("-m", "seed=3", "run_name=a,b")
+    assert code == 2
+    assert "2 jobs: 2 skipped" in said
+
+
+@pytest.mark.parametrize(("seeds", "expected"), [("0,4,3,5", 2), ("5,4", 1), ("0,5", 1)])
+def test_failures_are_counted_and_give_the_exit_code(
+    multirun: Multirun, seeds: str, expected: int
+) -> None:
+    code, said = multirun("-m", f"seed={seeds}")
+    assert code == expected
+    failed = [row for row in table() if row["state"] == "failed"]
+    reasons = {"4": "seed=4: give another one", "5": "RuntimeError: out of luck"}
+    assert {row["seed"]: row["reason"] for row in failed} == {
+        seed: reason for seed, reason in reasons.items() if seed in seeds
+    }
+    for row in failed:
+        assert f"  {row['job']} failed seed={row['seed']}: {row['reason']}" in said
+
+
+def test_a_single_run_leaves_no_record(multirun: Multirun) -> None:
+    code, said = multirun("hydra.run.dir=run")
+    assert code == 0
+    assert "Leaderboard" not in said
+    assert read_job(Path("run")) is None
+    assert not Path("sweep").exists()
+
+
+def test_jobs_of_earlier_commands_are_shown_but_not_told_of(multirun: Multirun) -> None:
+    write_job(Path("sweep/before"), JobRecord(0, ["seed=5", "dataset=demo"], "running"))
+    code, said = multirun("-m", "seed=0,1")
+    assert code == 0  # what was killed then is no failure now
+    assert "2 jobs: 2 done" in said
+    assert [row["state"] for row in table()] == ["done", "done", "killed"]
+
+
+def test_a_job_that_was_killed_is_a_failure() -> None:
+    jobs = [JobRecord(0, [], "done"), JobRecord(1, [], "running")]
+    assert sweep._exit_code(0, jobs) == 1
+    assert sweep._exit_code(130, jobs) == 130
+
+
+def test_only_a_missing_device_makes_a_skip(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    ended = terminal.run(
+        "svc-train", "-m", "experiment=demo", "trainer=t4_fp16", "audio.hop_samples=256,128"
+    )
+    assert ended.code == 2
+    assert "2 jobs: 2 failed" in ended.err
+    assert "trainer=t4_fp16 cannot run here" in ended.err  # beside the other fault
+    ended = terminal.run("svc-train", "-m", "experiment=demo", "trainer=t4_fp16", "seed=1,2")
+    assert ended.code == 2
+    assert ended.err.count("skipped seed=") == 2
+    assert "this machine has no CUDA device" in ended.err
