@@ -1,6 +1,7 @@
 """Jobs of a multirun: what is recorded of them, and how the command ends."""
 
 import csv
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,7 @@ from svc.training.run_summary import RunSummary, write_summary
 Multirun = Callable[..., tuple[int, str]]
 
 
-def task(config: Any) -> float:
+def task(config: Any) -> float | None:
     """Does what the seed says."""
     from hydra.core.hydra_config import HydraConfig
 
@@ -27,6 +28,8 @@ def task(config: Any) -> float:
         raise DeviceUnavailable("The configuration cannot be used:", ["no device for this"])
     if config.seed == 4:
         raise UserError("seed=4: give another one")
+    if config.seed == 6:
+        return None
     if config.seed == 5:
         raise RuntimeError("out of luck")
     loss = 10.0 - config.seed
@@ -99,6 +102,17 @@ def test_a_single_run_leaves_no_record(multirun: Multirun) -> None:
     assert "Leaderboard" not in said
     assert read_job(Path("run")) is None
     assert not Path("sweep").exists()
+
+
+def test_a_trial_without_a_score_has_failed(
+    multirun: Multirun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert multirun("-m", "seed=6,0")[0] == 0
+    monkeypatch.setenv(sweep.FIRST_TRIAL, "7")
+    code, said = multirun("-m", "seed=6,0")
+    assert code == 2
+    assert "  0 failed seed=6: This run has no finite validation loss" in said
+    assert sweep.TRIAL not in os.environ
 
 
 def test_jobs_of_earlier_commands_are_shown_but_not_told_of(multirun: Multirun) -> None:

@@ -198,6 +198,8 @@ def _user_message(error: BaseException, config_name: str) -> str | None:
         return _tidy_hydra_message(error, config_name)
     if isinstance(error, ValueError) and _raised_in(error).startswith("hydra."):
         return _explained_value_error(str(error))
+    if isinstance(error, ValueError) and _raised_in(error).startswith("optuna."):
+        return f"The search has no trial that ended well, or cannot go on: {error}"
     return None
 
 
@@ -229,9 +231,10 @@ def _tidy_hydra_message(error: BaseException, config_name: str) -> str:
             f"{unknown.group(1)} is not a setting{_nearest_setting(unknown.group(1), config_name)}"
             f" See every setting with --cfg job, and the groups with --help."
         )
-    launcher = re.search(r"'hydra/launcher/(joblib|ray|submitit)[a-z_]*'", text)
-    if launcher:
-        text += f"\nIt comes with an extra: pip install 'svc[{launcher.group(1)}]'"
+    plug_in = re.search(r"'hydra/(launcher|sweeper)/(joblib|ray|submitit|optuna)[a-z_]*'", text)
+    if plug_in:
+        extra = "sweep" if plug_in.group(2) == "optuna" else plug_in.group(2)
+        text += f"\nIt comes with an extra: pip install 'svc[{extra}]'"
     text = re.sub(r"\n(Config search path:|\s+provider=)[^\n]*", "", text)
     text = re.sub(r"\n\s*(full_key|object_type|reference_type)[^\n]*", "", text)
     if cause and cause[0] and cause[0] not in text:

@@ -62,6 +62,11 @@ def job_of_sweep(task: Callable[[Any], float | None]) -> Callable[[Any], float |
         _record("running")
         try:
             score = task(config)
+            if score is None and TRIAL in os.environ:
+                raise UserError(
+                    "This run has no finite validation loss for the search to judge it by: it has "
+                    "diverged, or it never validated, for want of steps or held-out recordings."
+                )
         except DeviceUnavailable as missing:
             reason = " ".join(missing.faults)
             _record("skipped", reason, _NOTHING_RAN)
