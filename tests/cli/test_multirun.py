@@ -3,6 +3,7 @@
 import os
 import pickle
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,8 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import open_dict
 
-from svc.cli.multirun import JobFailed, jobs_at_once, share_of_cores
+from svc.cli import multirun
+from svc.cli.multirun import JobFailed, jobs_at_once, share_of_cores, take_gpus
 from svc.config.paths import conf_dir
 from svc.config.resolvers import register_resolvers
 from svc.config.schema import register_schemas
@@ -122,3 +124,95 @@ def test_a_running_cluster_of_ray_is_asked_for_nothing_that_it_refuses(job_of: A
     # The plug-in sets what is not there.
     assert dict(init) == {"address": "auto", "object_store_memory": None}
     assert jobs_at_once() == 8
+
+
+class Gpus:
+    """Processes on a machine with so many GPUs."""
+
+    def __init__(self, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._monkeypatch = monkeypatch
+        self._processes: list[ExitStack | None] = []
+        monkeypatch.setattr("torch.cuda.device_count", lambda: count)
+        monkeypatch.setattr("svc.data.process_pool.available_cores", lambda: 8)
+
+    def of_new_process(self, visible: str | None = None) -> str | None:
+        """Those that a process takes, which goes on living."""
+        self._monkeypatch.setattr(multirun, "_gpus_taken", None)
+        self._monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if visible is not None:
+            self._monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+        take_gpus()
+        self._processes.append(multirun._gpus_taken)
+        return os.environ.get("CUDA_VISIBLE_DEVICES")
+
+    def end_of_process(self, number: int) -> None:
+        taken = self._processes[number]
+        assert taken is not None
+        taken.close()
+
+
+@pytest.mark.parametrize(
+    ("count", "jobs", "expected"),
+    [
+        (4, 4, ["0", "1", "2", "3"]),
+        (4, 2, ["0,1", "2,3"]),
+        (5, 2, ["0,1", "2,3"]),
+        (2, 3, ["0", "1", "0"]),
+        (1, 2, [None, None]),
+        (0, 2, [None, None]),
+        (4, 1, [None]),
+    ],
+)
+def test_processes_of_joblib_share_the_gpus(
+    count: int, jobs: int, expected: list[str | None], job_of: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    job_of("hydra/launcher=joblib", f"hydra.launcher.n_jobs={jobs}")
+    gpus = Gpus(count, monkeypatch)
+    assert [gpus.of_new_process() for _ in range(jobs)] == expected
+
+
+def test_a_process_keeps_its_gpu_and_gives_it_back_at_its_end(
+    job_of: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    job_of("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    gpus = Gpus(9, monkeypatch)
+    assert gpus.of_new_process("5,7") == "5"  # of those that the command was given
+    assert gpus.of_new_process("5,7") == "7"
+    take_gpus()  # for its next job
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == "7"
+    gpus.end_of_process(0)
+    assert gpus.of_new_process("5,7") == "5"
+
+
+def test_other_launchers_see_to_gpus_themselves(
+    job_of: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gpus = Gpus(4, monkeypatch)
+    job_of()
+    assert gpus.of_new_process() is None
+    pytest.importorskip("hydra_plugins.hydra_ray_launcher")
+    job_of("hydra/launcher=ray_gpus")
+    assert HydraConfig.get().launcher.ray.remote.num_gpus == 1
+    assert gpus.of_new_process() is None
+
+
+def test_there_is_a_job_for_each_gpu_and_at_least_one(
+    job_of: As, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    for count, jobs in ((3, 3), (0, 1)):
+        monkeypatch.setattr("torch.cuda.device_count", lambda count=count: count)
+        job_of("hydra/launcher=joblib_gpus")
+        assert HydraConfig.get().launcher.n_jobs == jobs
+        assert jobs_at_once() == jobs
+
+
+def test_slurm_is_asked_for_a_gpu(job_of: As) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    job_of("hydra/launcher=slurm_gpu")
+    launcher = HydraConfig.get().launcher
+    assert (launcher.gpus_per_node, launcher.tasks_per_node) == (1, 1)
+    assert str(launcher._target_).endswith(".SlurmLauncher")
+    assert jobs_at_once() == 1

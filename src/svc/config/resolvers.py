@@ -15,6 +15,14 @@ def store_name(dataset_path: str) -> str:
     return f"{path.name}-{hashlib.sha256(str(path).encode()).hexdigest()[:6]}"
 
 
+def gpu_count() -> int:
+    """CUDA devices of this machine, at least 1."""
+    import torch
+
+    return max(torch.cuda.device_count(), 1)
+
+
 def register_resolvers() -> None:
-    """Make `${store_name:…}` known to OmegaConf."""
+    """Make `${store_name:…}` and `${gpu_count:}` known to OmegaConf."""
     OmegaConf.register_new_resolver("store_name", store_name, replace=True)
+    OmegaConf.register_new_resolver("gpu_count", gpu_count, replace=True)
