@@ -1,5 +1,6 @@
-"""A terminal for the tests of commands."""
+"""A terminal for the tests of commands, and small models for them."""
 
 from command_line import terminal
+from tiny_checkpoint import checkpoint
 
-__all__ = ["terminal"]
+__all__ = ["checkpoint", "terminal"]

@@ -15,7 +15,13 @@ from svc.cli.app import quote_paths
         ("input=it's.wav", r"input='it\'s.wav'"),
         ("input='quoted already.wav'", "input='quoted already.wav'"),
         ("dataset.path=/stimme/größe", "dataset.path='/stimme/größe'"),
-        ("speaker=a b", "speaker=a b"),
+        ("run_name=a b", "run_name=a b"),
+        ("speaker=a", "speaker=a"),
+        ("speaker=größe b", "speaker='größe b'"),
+        ("speaker=a:0.7,b:0.3", "speaker='a:0.7,b:0.3'"),
+        ("speaker='a:0.7,b:0.3'", "speaker='a:0.7,b:0.3'"),
+        ("speaker=a,b", "speaker='a,b'"),
+        ("speaker_curve=mine (1).csv", "speaker_curve='mine (1).csv'"),
         ("checkpoint=a.ckpt,b.ckpt", "checkpoint=a.ckpt,b.ckpt"),
         ("output=one, two (new).wav", "output='one, two (new).wav'"),
         ("--help", "--help"),
@@ -35,3 +41,5 @@ def test_a_comma_means_a_sweep_only_where_one_is_asked_for() -> None:
     values = "input=größe.wav,other.wav"
     assert quote_paths([values]) == ["input='größe.wav,other.wav'"]
     assert quote_paths(["-m", values]) == ["-m", values]
+    assert quote_paths(["-m", "speaker=a,b"]) == ["-m", "speaker=a,b"]
+    assert quote_paths(["-m", "speaker=a:7,b:3"]) == ["-m", "speaker='a:7,b:3'"]

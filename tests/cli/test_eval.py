@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from command_line import Terminal
-from inference.test_sampling import checkpoint
 from svc.audio.io import write_audio
 from svc.config.paths import conf_dir
+from tiny_checkpoint import checkpoint
 
 __all__ = ["checkpoint"]
 

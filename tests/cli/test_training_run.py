@@ -13,7 +13,6 @@ import torch
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from inference.test_sampling import GENERATORS, checkpoint
 from store_material import (
     SPEC,
     BlockContent,
@@ -40,6 +39,7 @@ from svc.errors import UserError, UserErrors
 from svc.inference.loading import load_vocoder
 from svc.models.mel_level import energy_level
 from svc.training.runs import write_run_file
+from tiny_checkpoint import GENERATORS, checkpoint
 
 __all__ = ["checkpoint"]
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from inference.test_sampling import checkpoint
 from svc.errors import UserError
 from svc.evaluation import conversion_comparison
 from svc.evaluation.conversion_comparison import ConversionComparison
+from tiny_checkpoint import checkpoint
 
 __all__ = ["checkpoint"]
 

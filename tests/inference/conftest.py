@@ -16,6 +16,9 @@ from svc.models.conditioner import Conditioner
 from svc.models.hifisinger import HifiSinger
 from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.wavenet import WaveNet
+from tiny_checkpoint import checkpoint
+
+__all__ = ["checkpoint"]
 
 
 @pytest.fixture

@@ -13,18 +13,16 @@ from svc.audio.io import probe, read_audio, write_audio
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError, UserErrors
 from svc.inference.files import ConversionReport, convert_files, plan_files
+from svc.inference.speaker_mixing import Voice, resolve_voice
 
 
 class Louder:
     """Stands in for the converter: doubles the amplitude."""
 
     spec = AudioSpec()
-    speakers = ["anna"]  # noqa: RUF012
 
-    def speaker_index(self, speaker: str | None) -> int:
-        if speaker not in (None, "anna"):
-            raise UserError(f"speaker={speaker} is not in this model.")
-        return 0
+    def voice(self, speaker: str | Voice | None) -> Voice:
+        return resolve_voice(speaker, ["anna"])
 
     def convert(self, audio: Tensor, sample_rate_hz: int, **settings: object) -> Tensor:
         assert sample_rate_hz == 44_100

@@ -26,6 +26,7 @@ _PATH_KEYS = (
     "vocoder",
     "vocoder_weights",
     "refine.checkpoint",
+    "speaker_curve",
     "dataset.path",
     "content.model",
     "content_model",
@@ -34,6 +35,8 @@ _PATH_KEYS = (
     "task.recordings",
     "task.checkpoint",
 )
+_MIX = re.compile(r"[^,]+:[^,:]*(,[^,]+:[^,:]*)+")
+"""A mix of speakers: alma:0.7,bruno:0.3."""
 
 
 def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoReturn:
@@ -143,23 +146,32 @@ def _remove_unused_run_folder() -> None:
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
-    """Put quotes around paths that Hydra's override grammar would trip over.
+    """Put quotes around paths and speakers that Hydra's override grammar would trip over.
 
     `input=My song (live).wav` is what people type; Hydra wants `input='My song (live).wav'`. A
-    comma separates the values of a sweep only where one is asked for, or nothing else is special.
+    comma separates the values of a sweep only where one is asked for, or in paths where nothing
+    else is special; what is a mix of speakers is one value in a sweep as well.
     """
     sweeps = not {"-m", "--multirun"}.isdisjoint(arguments)
     quoted = []
     for argument in arguments:
         key, equals, value = argument.partition("=")
-        plain = re.fullmatch(r"[\w./~+-]*", value, flags=re.ASCII)
-        if equals and key in _PATH_KEYS and not plain and value[:1] not in ("'", '"', "$", "["):
-            listed = re.fullmatch(r"[\w./~+,-]*", value, flags=re.ASCII)
-            if not ("," in value and (sweeps or listed)) or Path(value).exists():
-                escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-                argument = f"{key}='{escaped}'"
+        if equals and _wants_quotes(key, value, sweeps):
+            escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+            argument = f"{key}='{escaped}'"
         quoted.append(argument)
     return quoted
+
+
+def _wants_quotes(key: str, value: str, sweeps: bool) -> bool:
+    plain = re.fullmatch(r"[\w./~+-]*", value, flags=re.ASCII)
+    if plain or value[:1] in ("'", '"', "$", "["):
+        return False
+    if key == "speaker":
+        return not sweeps or _MIX.fullmatch(value) is not None
+    listed = re.fullmatch(r"[\w./~+,-]*", value, flags=re.ASCII)
+    one_path = not ("," in value and (sweeps or listed)) or Path(value).exists()
+    return key in _PATH_KEYS and one_path
 
 
 def _report(name: str, config_name: str, error: Exception) -> int:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from svc.cli.app import run_command
+from svc.errors import UserError
 
 
 def main() -> NoReturn:
@@ -18,10 +19,18 @@ def infer(config: Any) -> None:
     from svc.config.instantiate import build
     from svc.inference.converter import Converter
     from svc.inference.files import convert_files
+    from svc.inference.speaker_curve_file import read_speaker_curve
+    from svc.inference.speaker_mixing import check_interpolation
     from svc.memory import keep_freed_memory
 
     keep_freed_memory()
     plain = plain_config(config, run_time={})
+    check_interpolation(plain["speaker_interpolation"])
+    if plain["speaker"] is not None and plain["speaker_curve"]:
+        raise UserError(
+            f"speaker={plain['speaker']} and speaker_curve={plain['speaker_curve']} exclude each "
+            f"other; leave one of them out."
+        )
     others = {"vocoder": plain["vocoder"], "refine_checkpoint": plain["refine"]["checkpoint"]}
     converter = Converter.from_checkpoint(
         checkpoint_to_convert_with(Path(plain["checkpoint"])),
@@ -38,11 +47,16 @@ def infer(config: Any) -> None:
             for name, path in others.items()
         },
     )
+    speaker = plain["speaker"]
+    if plain["speaker_curve"]:
+        curve = Path(plain["speaker_curve"]).expanduser()
+        speaker = read_speaker_curve(curve, converter.speakers)
     report = convert_files(
         converter,
         Path(plain["input"]).expanduser(),
         None if plain["output"] is None else Path(plain["output"]).expanduser(),
-        speaker=plain["speaker"],
+        speaker=speaker,
+        speaker_interpolation=plain["speaker_interpolation"],
         pitch_shift_semitones=plain["pitch_shift"],
         subtype=plain["subtype"],
         overwrite=plain["overwrite"],

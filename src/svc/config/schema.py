@@ -94,7 +94,12 @@ class InferConfig:
     output: str | None = None
     """A file or a folder; null writes beside the input."""
     speaker: str | None = None
-    """Name from the checkpoint's speaker table; may stay null where it knows only one."""
+    """Name from the checkpoint's speaker table, or a mix of several ("anna:0.7,bert:0.3"); may stay
+    null where it knows only one."""
+    speaker_curve: str | None = None
+    """In place of speaker, a .yaml or .csv file of mixes over time."""
+    speaker_interpolation: str = "linear"
+    """Between the voices of a mix: linear or spherical."""
     pitch_shift: float = 0.0
     """Semitones, fractions allowed."""
     content_model: str | None = None

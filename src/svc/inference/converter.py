@@ -1,9 +1,9 @@
 """Audio in, audio in another voice out."""
 
-import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import soxr
@@ -22,6 +22,13 @@ from svc.inference.output import limit_peaks, matching_gain, silence_gate
 from svc.inference.refinement import Refinement, load_refinement
 from svc.inference.rendering import Progress, render_chunks
 from svc.inference.singers import Singer
+from svc.inference.speaker_mixing import (
+    Interpolation,
+    Voice,
+    check_interpolation,
+    resolve_voice,
+    speaker_input,
+)
 from svc.models.conditioner import Conditioning
 from svc.models.mel_singer import MelSinger
 
@@ -154,7 +161,8 @@ class Converter:
         audio: Tensor,
         sample_rate_hz: int,
         *,
-        speaker: str | None = None,
+        speaker: str | Voice | None = None,
+        speaker_interpolation: Interpolation = "linear",
         pitch_shift_semitones: float = 0.0,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -165,7 +173,9 @@ class Converter:
         Args:
             audio: [T] float, nominally in [-1, 1].
             sample_rate_hz: rate of `audio`, any from 8 to 192 kHz.
-            speaker: whose voice; may be None where the model knows just one.
+            speaker: whose voice: a name, a mix ("anna:0.7,bert:0.3"), or a curve over time; may be
+                None where the model knows just one.
+            speaker_interpolation: "linear" or "spherical", between the voices of a mix.
             pitch_shift_semitones: transposition of the melody, -24 to 24, fractions allowed.
             progress: told the finished share, 0 to 1.
 
@@ -176,7 +186,8 @@ class Converter:
         Raises:
             UserError: the audio, the speaker or the shift cannot be used.
         """
-        index = self.speaker_index(speaker)
+        voice = self.voice(speaker)
+        check_interpolation(speaker_interpolation)
         check_shift(pitch_shift_semitones)
         audio = self._prepare(audio, sample_rate_hz)
         samples, hop = len(audio), self.spec.hop_samples
@@ -187,11 +198,20 @@ class Converter:
         analysis = self.extractors.analyse(
             padded, self.spec, progress and _part_of(progress, 0.0, _ANALYSIS_SHARE)
         )
-        conditioning = conditioning_of(analysis, index, pitch_shift_semitones)
+        mixed = partial(
+            speaker_input,
+            voice,
+            frames=len(analysis.f0_hz),
+            frame_rate_hz=self.spec.frame_rate_hz,
+            interpolation=speaker_interpolation,
+        )
+        speaker_weights = mixed(self.speakers, self.singer.speaker_table)
+        conditioning = conditioning_of(analysis, speaker_weights, pitch_shift_semitones)
         refinement = None
         if self.refinement is not None:
-            refined = self._refined_conditioning(padded, conditioning, self.speakers[index])
-            refinement = (self.refinement.refiner, refined)
+            its_own = mixed(self.refinement.speakers, self.refinement.speaker_table)
+            heard = self._refined_conditioning(padded, conditioning, its_own)
+            refinement = (self.refinement.refiner, heard)
         chunks = of_few_lengths(
             plan_chunks(
                 padded, self.spec, max_chunk_s=self.max_chunk_s, context_frames=self._context_frames
@@ -214,25 +234,17 @@ class Converter:
             converted *= matching_gain(converted, audio)
         return limit_peaks(converted)
 
-    def speaker_index(self, speaker: str | None) -> int:
-        """Position in the speaker table.
+    def voice(self, speaker: str | Voice | None) -> Voice:
+        """What `convert` makes of its argument `speaker`.
 
         Raises:
-            UserError: no such speaker, or none named where there are several.
+            UserError: no such speaker, no mix, none named where there are several, or one that
+                the refining model does not know.
         """
-        known = ", ".join(self.speakers)
-        if speaker is None:
-            if len(self.speakers) == 1:
-                return 0
-            raise UserError(
-                f"speaker is not set, and this model knows {len(self.speakers)}: choose one of "
-                f"{known}."
-            )
-        if speaker not in self.speakers:
-            near = difflib.get_close_matches(speaker, self.speakers, n=1, cutoff=0.5)
-            hint = f" Did you mean {near[0]}?" if near else ""
-            raise UserError(f"speaker={speaker} is not in this model; it knows: {known}.{hint}")
-        return self.speakers.index(speaker)
+        voice = resolve_voice(speaker, self.speakers)
+        if self.refinement is not None:
+            self.refinement.check_voice(voice)
+        return voice
 
     def _prepare(self, audio: Tensor, sample_rate_hz: int) -> Tensor:
         """Checked and resampled, [T'] float32 on the CPU."""
@@ -267,23 +279,24 @@ class Converter:
         return self.singer.receptive_frames + more
 
     def _refined_conditioning(
-        self, audio: Tensor, conditioning: Conditioning, speaker: str
+        self, audio: Tensor, conditioning: Conditioning, speaker: Tensor
     ) -> Conditioning:
         """What the refining model hears: the same notes, its own content, its own speaker table."""
         assert self.refinement is not None
-        index = torch.tensor([self.refinement.speaker_index(speaker)])
         if self.refinement.extractors is None:
-            return replace(conditioning, speaker=index)
-        its_own = conditioning_of(self.refinement.extractors.analyse(audio, self.spec), 0, 0.0)
-        return replace(its_own, f0_hz=conditioning.f0_hz, voiced=conditioning.voiced, speaker=index)
+            return replace(conditioning, speaker=speaker)
+        its_own = conditioning_of(
+            self.refinement.extractors.analyse(audio, self.spec), speaker, 0.0
+        )
+        return replace(its_own, f0_hz=conditioning.f0_hz, voiced=conditioning.voiced)
 
 
-def conditioning_of(analysis: Analysis, speaker: int, shift_semitones: float) -> Conditioning:
+def conditioning_of(analysis: Analysis, speaker: Tensor, shift_semitones: float) -> Conditioning:
     """What a model is told about a whole recording, B = 1, on the CPU.
 
     Args:
         analysis: of the recording.
-        speaker: index into the model's speaker table.
+        speaker: index into the model's speaker table [1], or weights that mix its rows.
         shift_semitones: transposition of the melody.
     """
     return Conditioning(
@@ -291,7 +304,7 @@ def conditioning_of(analysis: Analysis, speaker: int, shift_semitones: float) ->
         f0_hz=analysis.f0_hz[None] * 2 ** (shift_semitones / 12),
         voiced=analysis.voiced[None],
         energy=analysis.energy[None],
-        speaker=torch.tensor([speaker]),
+        speaker=speaker,
         # Formants stay those of the speaker: the key shift describes how the training audio
         # was transposed, and nothing here is transposed but the melody.
         key_shift_semitones=torch.zeros(1),

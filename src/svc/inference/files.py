@@ -34,6 +34,7 @@ from svc.audio.spec import AudioSpec
 from svc.errors import UserError, UserErrors
 from svc.inference.converter import check_shift
 from svc.inference.rendering import Progress as OnProgress
+from svc.inference.speaker_mixing import Interpolation, Voice, check_interpolation
 
 OUTPUT_SUFFIXES = (".wav", ".flac")
 _LISTED = 20
@@ -44,17 +45,17 @@ class AudioConverter(Protocol):
     """What converting files needs of `svc.inference.converter.Converter`."""
 
     spec: AudioSpec
-    speakers: list[str]
 
-    def speaker_index(self, speaker: str | None) -> int:
-        """Position of a name, or a UserError."""
+    def voice(self, speaker: str | Voice | None) -> Voice:
+        """The voice that is asked for, or a UserError."""
 
     def convert(
         self,
         audio: Tensor,
         sample_rate_hz: int,
         *,
-        speaker: str | None = None,
+        speaker: str | Voice | None = None,
+        speaker_interpolation: Interpolation = "linear",
         pitch_shift_semitones: float = 0.0,
         progress: OnProgress | None = None,
     ) -> Tensor:
@@ -115,7 +116,8 @@ def convert_files(
     input_path: Path,
     output_path: Path | None = None,
     *,
-    speaker: str | None = None,
+    speaker: str | Voice | None = None,
+    speaker_interpolation: Interpolation = "linear",
     pitch_shift_semitones: float = 0.0,
     output_format: Literal["wav", "flac"] = "wav",
     subtype: Subtype = "PCM_16",
@@ -132,8 +134,11 @@ def convert_files(
         input_path: a file or a folder.
         output_path: for a file, a file that ends in .wav or .flac, or a folder; for a folder, a
             folder, in which the names are those of the input. None puts a file beside its input as
-            NAME_SPEAKER.wav, and a folder beside its input as NAME_SPEAKER.
-        speaker: whose voice; may be None where the model knows just one.
+            NAME_SPEAKER.wav, and a folder beside its input as NAME_SPEAKER, with the label of a
+            mix or of a curve for SPEAKER.
+        speaker: whose voice: a name, a mix, or a curve, which starts anew with every file; may be
+            None where the model knows just one.
+        speaker_interpolation: between the voices of a mix.
         pitch_shift_semitones: transposition of the melody.
         output_format: of files whose name is not given.
         subtype: how samples are stored.
@@ -144,9 +149,10 @@ def convert_files(
         UserError: nothing could be converted, or the arguments do not fit; an output would replace
             its input.
     """
-    voice = converter.speakers[converter.speaker_index(speaker)]
+    voice = converter.voice(speaker)
+    check_interpolation(speaker_interpolation)
     check_shift(pitch_shift_semitones)
-    jobs = plan_files(input_path, output_path, voice, output_format)
+    jobs = plan_files(input_path, output_path, voice.label, output_format)
     for output in {output.suffix: output for _, output in jobs}.values():
         output_container(output, subtype)
     durations_s = [_duration_s(source) for source, _ in jobs]
@@ -166,7 +172,8 @@ def convert_files(
                 result = converter.convert(
                     audio,
                     converter.spec.sample_rate_hz,
-                    speaker=speaker,
+                    speaker=voice,
+                    speaker_interpolation=speaker_interpolation,
                     pitch_shift_semitones=pitch_shift_semitones,
                     progress=show,
                 )

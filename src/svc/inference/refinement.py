@@ -18,7 +18,8 @@ from svc.inference.loading import (
     require_same_mel,
     sampler_of,
 )
-from svc.inference.singers import check_sampler, noise_of_recording
+from svc.inference.singers import check_sampler, noise_of_recording, speaker_table_of
+from svc.inference.speaker_mixing import Voice
 from svc.models.conditioner import Conditioning
 from svc.models.mel_singer import MelSinger
 
@@ -76,18 +77,24 @@ class Refinement:
     extractors: Extractors | None = None
     """Of its own inputs; None where they are those of the model that it refines."""
 
-    def speaker_index(self, speaker: str) -> int:
-        """Position in its speaker table.
+    @property
+    def speaker_table(self) -> Tensor:
+        """[S, C] embeddings of its speakers."""
+        return speaker_table_of(self.refiner.network)
+
+    def check_voice(self, voice: Voice) -> None:
+        """Whether its speaker table has the voice.
 
         Raises:
-            UserError: it does not know the speaker.
+            UserError: it does not know one of the speakers.
         """
-        if speaker not in self.speakers:
-            raise UserError(
-                f"speaker={speaker} is not in the refining model; it knows: "
-                f"{', '.join(self.speakers)}. Train it on the voices that it is to refine."
-            )
-        return self.speakers.index(speaker)
+        for name in voice.names:
+            if name not in self.speakers:
+                raise UserError(
+                    f"speaker={name} is not in the refining model; it knows: "
+                    f"{', '.join(filter(None, self.speakers))}. Train it on the voices that it is "
+                    f"to refine."
+                )
 
 
 def load_refinement(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from svc.diffusion.samplers.base import Sampler
 from svc.diffusion.sampling import initial_noise
 from svc.errors import UserError
-from svc.models.conditioner import Conditioning
+from svc.models.conditioner import Conditioner, Conditioning
 from svc.models.hifisinger import HifiSinger
 from svc.models.mel_singer import MelSinger
 from svc.models.vocoder import Vocoder
@@ -37,6 +37,11 @@ class Singer(ABC):
     def receptive_frames(self) -> int:
         """Frames of context on each side that can influence a frame's samples."""
         return self.mel_frames + self.vocoder.receptive_frames
+
+    @property
+    def speaker_table(self) -> Tensor:
+        """[S, C] embeddings of the speakers."""
+        return speaker_table_of(self.network)
 
     def to(self, device: torch.device) -> None:
         """Move to a device."""
@@ -102,6 +107,14 @@ def noise_of_recording(
 ) -> Tensor:
     """[1, M, frames] on the device of `rng`: what a sampler starts from, for a whole recording."""
     return initial_noise((1, network.mel_bins, frames), rng, sampler.temperature, rng.device)
+
+
+def speaker_table_of(network: nn.Module) -> Tensor:
+    """[S, C] embeddings of the speakers of a model that sings."""
+    conditioner = network.conditioner
+    if not isinstance(conditioner, Conditioner):
+        raise TypeError(f"{type(network).__name__} has no Conditioner")
+    return conditioner.speaker.weight
 
 
 def check_sampler(network: MelSinger, sampler: Sampler) -> None:

@@ -14,7 +14,6 @@ from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 from rich.console import Console
 
-from inference.test_sampling import checkpoint
 from svc.audio.io import write_audio
 from svc.config.instantiate import build
 from svc.config.paths import conf_dir
@@ -24,6 +23,7 @@ from svc.errors import UserError, UserErrors
 from svc.evaluation.samplers import tables
 from svc.evaluation.samplers.comparison import SamplerComparison
 from svc.evaluation.task import Candidate
+from tiny_checkpoint import checkpoint
 
 __all__ = ["checkpoint"]
 

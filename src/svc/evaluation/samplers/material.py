@@ -63,9 +63,8 @@ def pieces(
     rng = torch.Generator().manual_seed(seed)
     found = []
     for index, sample in enumerate(_beginnings(folder, seconds, seed, spec)):
-        conditioning = conditioning_of(
-            extractors.analyse(sample.audio, spec), _speaker(sample, index, speakers), 0.0
-        )
+        speaker = torch.tensor([_speaker(sample, index, speakers)])
+        conditioning = conditioning_of(extractors.analyse(sample.audio, spec), speaker, 0.0)
         noise = initial_noise((1, spec.mel_bins, conditioning.frames), rng)
         found.append(Piece(conditioning.to(device), noise.to(device)))
     if not found:
