@@ -37,7 +37,7 @@ class SweepStart(Callback):
         from svc.sweeps.job_record import JOB_FILE
 
         self.folder = Path(config.hydra.sweep.dir)
-        self.wandb = config.get("logger", {}).get("wandb")
+        self.wandb = (config.get("logger") or {}).get("wandb")
         self.earlier = {
             file.parent: file.stat().st_mtime_ns for file in self.folder.rglob(JOB_FILE)
         }
@@ -126,8 +126,11 @@ def summed_up(code: int) -> int:
     mine = [e for e in board.entries if _is_new(e.folder, sweep.earlier)]
     if not mine:
         return code
-    page = write_leaderboard(board)
-    print(f"{counted(mine)}. Leaderboard: {page}", file=sys.stderr)
+    try:
+        said = f"Leaderboard: {write_leaderboard(board)}"
+    except OSError as error:
+        said = f"The leaderboard could not be written: {error}"
+    print(f"{counted(mine)}. {said}", file=sys.stderr)
     for entry in sorted(mine, key=lambda entry: entry.job.number):
         settings = entry.settings
         said = " ".join(f"{key}={settings[key]}" for key in board.swept if key in settings)
@@ -136,7 +139,10 @@ def summed_up(code: int) -> int:
     if sweep.wandb is not None:
         from svc.sweeps.wandb_table import log_leaderboard
 
-        log_leaderboard(board, sweep.wandb)
+        try:
+            log_leaderboard(board, sweep.wandb)
+        except Exception as error:  # of the network, say; the jobs are done all the same
+            print(f"The leaderboard is not on wandb: {error}", file=sys.stderr)
     return _exit_code(code, [entry.job for entry in mine])
 
 
