@@ -9,7 +9,7 @@ from svc.inference.excitation import render_excitation
 from svc.models.sine_source import SineSource
 
 
-@pytest.mark.parametrize("f0_upsampling", ["masked", "zeroed"])
+@pytest.mark.parametrize("f0_upsampling", ["masked", "zeroed", "continuous"])
 @torch.inference_mode()
 def test_pieces_are_what_one_pass_gives(f0_upsampling: str) -> None:
     torch.manual_seed(0)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from svc.checkpoints.layouts.discriminators import find_discriminators
 from svc.models.discriminators import DiscriminatorOutput, Discriminators
 from svc.models.period_discriminator import MultiPeriodDiscriminator
 from svc.models.scale_discriminator import MultiScaleDiscriminator
@@ -30,30 +31,30 @@ def recipe_weights(golden: dict, kind: str) -> dict[str, Tensor]:
     return weights
 
 
-def from_published(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of the published state dict to ours."""
-    renamed = {}
-    for name, tensor in weights.items():
-        new = name.removeprefix("discriminators.")
-        new = new.replace("convs.", "layers.").replace("conv_post", "output")
-        new = new.replace("weight_orig", "parametrizations.weight.original")
-        new = new.replace("weight_g", "parametrizations.weight.original0")
-        if new.endswith("weight_v") and tensor.ndim == 1:
-            new = new.replace("weight_v", "parametrizations.weight.0._v")
-        new = new.replace("weight_v", "parametrizations.weight.original1")
-        new = new.replace("weight_u", "parametrizations.weight.0._u")
-        renamed[new] = tensor
-    return renamed
-
-
 @pytest.fixture(scope="module")
 def golden(shared: Path) -> dict:
     return torch.load(shared / "golden" / "discriminators_recipe.pt", weights_only=True)
 
 
-def load(module: nn.Module, inner: nn.ModuleList, golden: dict, kind: str) -> None:
-    inner.load_state_dict(from_published(recipe_weights(golden, kind)))
-    module.eval()
+@pytest.fixture(scope="module")
+def published(golden: dict) -> Discriminators:
+    """Both, read as a training checkpoint holds them."""
+    state = {
+        f"{kind}.{name}": weight
+        for kind in ("mpd", "msd")
+        for name, weight in recipe_weights(golden, kind).items()
+    }
+    found = find_discriminators(state)
+    assert sorted(found.used) == sorted(state)
+    assert not found.notes
+    assert found.settings["periods"]["periods"] == list(golden["periods"])
+    with torch.device("meta"):
+        discriminators = Discriminators(
+            MultiPeriodDiscriminator(**found.settings["periods"]),
+            MultiScaleDiscriminator(**found.settings["scales"]),
+        )
+    discriminators.load_state_dict(found.weights, assign=True)
+    return discriminators.eval()
 
 
 def check_against(golden: dict, kind: str, module: nn.Module) -> None:
@@ -76,17 +77,14 @@ def check_against(golden: dict, kind: str, module: nn.Module) -> None:
 
 
 @torch.inference_mode()
-def test_period_discriminator_is_as_published(golden: dict) -> None:
-    module = MultiPeriodDiscriminator(golden["periods"])
-    load(module, module.periods, golden, "mpd")
-    check_against(golden, "mpd", module)
+def test_period_discriminator_is_as_published(golden: dict, published: Discriminators) -> None:
+    check_against(golden, "mpd", published.periods)
 
 
 @torch.inference_mode()
-def test_scale_discriminator_is_as_published(golden: dict) -> None:
-    module = MultiScaleDiscriminator()
-    load(module, module.scales, golden, "msd")
-    check_against(golden, "msd", module)
+def test_scale_discriminator_is_as_published(golden: dict, published: Discriminators) -> None:
+    assert published.scales is not None
+    check_against(golden, "msd", published.scales)
 
 
 def test_published_size() -> None:

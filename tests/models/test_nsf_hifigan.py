@@ -6,29 +6,9 @@ import pytest
 import torch
 from torch import Tensor
 
+from svc.checkpoints.layouts.nsf_hifigan import translate_generator
 from svc.models import chunked
 from svc.models.nsf_hifigan import NsfHifiGan
-
-
-def from_published(state: dict[str, Tensor], template: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Names of the published state dict to ours; resblocks are numbered through all stages, and
-    our convolutions have a dimension more."""
-    stages, blocks = 5, 3
-    renamed = {}
-    for name, tensor in state.items():
-        new = name.replace("weight_g", "parametrizations.weight.original0")
-        new = new.replace("weight_v", "parametrizations.weight.original1")
-        new = new.replace("m_source.l_linear", "sine_source.mix")
-        new = new.replace("conv_pre", "input").replace("conv_post", "output")
-        new = new.replace("convs1", "dilated").replace("convs2", "plain")
-        for stage in range(stages):
-            new = new.replace(f"noise_convs.{stage}.", f"stages.{stage}.source.")
-            new = new.replace(f"ups.{stage}.", f"stages.{stage}.upsample.")
-        if new.startswith("resblocks."):
-            _, number, rest = new.split(".", 2)
-            new = f"stages.{int(number) // blocks}.blocks.{int(number) % blocks}.{rest}"
-        renamed[new] = tensor.reshape(template[new].shape)
-    return renamed
 
 
 @pytest.fixture(scope="module")
@@ -38,16 +18,9 @@ def golden(shared: Path) -> dict:
 
 @pytest.fixture(scope="module")
 def published(golden: dict) -> NsfHifiGan:
-    config = golden["config"]
-    generator = NsfHifiGan(
-        initial_channels=config["upsample_initial_channel"],
-        upsample_rates=config["upsample_rates"],
-        upsample_kernels=config["upsample_kernel_sizes"],
-        resblock_kernels=config["resblock_kernel_sizes"],
-        resblock_dilations=config["resblock_dilation_sizes"],
-        f0_upsampling="zeroed",
-    )
-    generator.load_state_dict(from_published(golden["generator"], generator.state_dict()))
+    translated = translate_generator(golden["generator"])
+    generator = NsfHifiGan(**translated.settings, f0_upsampling="zeroed")
+    generator.load_state_dict(translated.weights)
     return generator.eval()
 
 

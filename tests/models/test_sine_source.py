@@ -44,6 +44,18 @@ def test_excitation_is_as_published(golden: dict, version: str) -> None:
     torch.testing.assert_close(excitation, stored["har_source"], atol=1e-5, rtol=0)
 
 
+def test_continuous_f0_sings_through_unvoiced_frames() -> None:
+    source = SineSource(f0_upsampling="continuous")
+    f0_hz = torch.tensor([[100.0, 200.0, 200.0, 0.0, 0.0]])
+    voiced = torch.tensor([[True, False, True, False, False]])
+    f0_samples_hz, voiced_samples = source.upsample(f0_hz, voiced)
+    assert voiced_samples[0, : 3 * 512].all()
+    assert not voiced_samples[0, 4 * 512 :].any()
+    assert torch.equal(f0_samples_hz[0, : 512 // 2], torch.full((256,), 100.0))
+    assert f0_samples_hz[0, 512] == pytest.approx(150, abs=1)
+    assert torch.equal(source(f0_hz, voiced, rng=1), source(f0_hz, ~voiced, rng=1))
+
+
 def fundamental_only(sample_rate_hz: int = 44_100) -> SineSource:
     source = SineSource(sample_rate_hz, hop_samples=512, harmonics=0, voiced_noise_std=0.0)
     torch.nn.init.ones_(source.mix.weight)

@@ -7,7 +7,6 @@ memory, which oneDNN computes without reordering (two to four times faster on a 
 
 import math
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 
 from svc.models.chunked import upsample_in_chunks
 from svc.models.normalisation import fold_weight_norm, weight_norm
-from svc.models.sine_source import Randomness, SineSource
+from svc.models.sine_source import F0Upsampling, Randomness, SineSource
 from svc.models.source_shaper import SourceShaper
 from svc.models.vocoder import Vocoder
 
@@ -166,7 +165,7 @@ class NsfHifiGan(Vocoder):
         resblock_dilations: Sequence[Sequence[int]] = ((1, 3, 5),) * 3,
         harmonics: int = 8,
         sample_rate_hz: int = 44_100,
-        f0_upsampling: Literal["masked", "zeroed"] = "masked",
+        f0_upsampling: F0Upsampling = "masked",
         shaped_source: bool = False,
         mel_min_hz: float = 0.0,
         mel_max_hz: float | None = None,

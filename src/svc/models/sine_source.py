@@ -1,7 +1,7 @@
 """Sine source of the neural source-filter model (Wang, Takaki & Yamagishi 2019)."""
 
 import math
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,9 @@ INITIAL_MIX = 2.0
 
 Randomness = torch.Generator | int | None
 """A generator, a seed, or None for fresh random numbers."""
+
+F0Upsampling = Literal["masked", "zeroed", "continuous"]
+"""How frames of F0 become samples, see `SineSource`."""
 
 
 class SineSource(nn.Module):
@@ -32,7 +35,9 @@ class SineSource(nn.Module):
         f0_upsampling: how frames become samples. "masked" interpolates F0 through unvoiced frames
             and switches by the voiced mask of the frame. "zeroed" is the rule of the published
             vocoders: F0 is set to zero where unvoiced and then interpolated, so that it ramps
-            to zero over half a frame on each side of a border.
+            to zero over half a frame on each side of a border. "continuous" is what fish-diffusion
+            trained its singers with: the harmonics go on through unvoiced frames, wherever F0 was
+            interpolated, and `voiced` is not looked at.
     """
 
     def __init__(
@@ -43,11 +48,12 @@ class SineSource(nn.Module):
         *,
         amplitude: float = 0.1,
         voiced_noise_std: float = 0.003,
-        f0_upsampling: Literal["masked", "zeroed"] = "masked",
+        f0_upsampling: F0Upsampling = "masked",
     ) -> None:
         super().__init__()
-        if f0_upsampling not in ("masked", "zeroed"):
-            raise ValueError(f"f0_upsampling={f0_upsampling!r} must be 'masked' or 'zeroed'")
+        if f0_upsampling not in get_args(F0Upsampling):
+            known = ", ".join(get_args(F0Upsampling))
+            raise ValueError(f"f0_upsampling={f0_upsampling!r} must be one of {known}")
         self.sample_rate_hz = sample_rate_hz
         self.hop_samples = hop_samples
         self.sines = harmonics + 1
@@ -86,7 +92,7 @@ class SineSource(nn.Module):
         batch, frames = f0_hz.shape
         initial_phase = torch.rand(batch, self.sines, generator=rng, device=device)
         initial_phase[:, 0] = 0
-        streams = self.sines if self.f0_upsampling == "zeroed" else 1
+        streams = 1 if self.f0_upsampling == "masked" else self.sines
         noise = torch.randn(
             (batch, streams, frames * self.hop_samples), generator=rng, device=device
         )
@@ -99,7 +105,7 @@ class SineSource(nn.Module):
             f0_hz = f0_hz * voiced
         samples = f0_hz.shape[-1] * self.hop_samples
         f0_samples_hz = F.interpolate(f0_hz[:, None], size=samples, mode="linear")[:, 0]
-        if self.f0_upsampling == "zeroed":
+        if self.f0_upsampling != "masked":
             return f0_samples_hz, f0_samples_hz > 0
         # Without an F0, a voiced frame would be a constant offset.
         voiced = voiced.bool() & (f0_hz > 0)
