@@ -129,6 +129,11 @@ def test_a_job_that_was_killed_is_a_failure() -> None:
     assert sweep._exit_code(130, jobs) == 130
 
 
+def test_a_search_says_which_extra_it_needs(terminal: Terminal) -> None:
+    message = terminal.refused("svc-train", "-m", "dataset=demo", "hydra/sweeper=optuna_2")
+    assert "pip install 'svc[sweep]'" in message
+
+
 def test_only_a_missing_device_makes_a_skip(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

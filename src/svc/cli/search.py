@@ -42,7 +42,6 @@ def _prepare(config: Any) -> None:
     sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
     _hold_alone(folder, sweeper.study_name)
     optuna.logging.set_verbosity(logging.WARNING)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     study = optuna.create_study(
         study_name=sweeper.study_name,
         storage=sweeper.storage,

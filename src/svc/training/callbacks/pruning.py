@@ -69,7 +69,6 @@ class SearchPruning(Callback):
         import optuna
         from sqlalchemy.exc import SQLAlchemyError
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
         patient = {"connect_args": {"timeout": _BUSY_S}} if "sqlite" in self.storage else {}
         try:
             storage: Any = optuna.storages.RDBStorage(self.storage, engine_kwargs=patient)
