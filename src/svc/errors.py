@@ -26,3 +26,10 @@ class UserErrors(UserError):
 
     def __str__(self) -> str:
         return "\n".join([self.heading, *(f"  - {fault}" for fault in self.faults)])
+
+
+class EndedOnRequest(Exception):
+    """A command was asked to end (SIGTERM), and has saved its work; the exit code is 143.
+
+    The message is for people, and empty where another process tells them.
+    """

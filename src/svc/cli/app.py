@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from svc.config.paths import conf_dir
-from svc.errors import UserError
+from svc.errors import EndedOnRequest, UserError
 
 EXIT_FAILED = 1
 EXIT_USER_MUST_CHANGE = 2
 EXIT_INTERRUPTED = 130
+EXIT_ENDED = 143
+"""As shells put it for a process that SIGTERM ended."""
 
 _PATH_KEYS = (
     "input",
@@ -187,6 +189,8 @@ def _explain(config_name: str, error: Exception) -> tuple[int, str]:
 
     if isinstance(error, JobFailed):
         return error.code, error.message
+    if isinstance(error, EndedOnRequest):
+        return EXIT_ENDED, str(error)
     if os.environ.get("SVC_DEBUG") == "1":
         traceback.print_exception(error)
     message = _user_message(error, config_name)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import signal
 import socket
 import sys
 import threading
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from svc.cli.multirun import JobFailed
-from svc.errors import UserError
+from svc.errors import EndedOnRequest, UserError
 
 _logger = logging.getLogger(__name__)
 
@@ -78,6 +79,7 @@ def run_processes(
     Raises:
         JobFailed: one of them failed or was killed.
         KeyboardInterrupt: this command was interrupted.
+        EndedOnRequest: it got SIGTERM, and its processes have saved their work.
     """
     from torch.distributed.elastic.multiprocessing import (
         DefaultLogsSpecs,
@@ -101,6 +103,8 @@ def run_processes(
         result = context.wait(period=0.2)
     except SignalException as caught:
         context.close(caught.sigval, timeout=_END_WITHIN_S)
+        if caught.sigval == signal.SIGTERM:
+            raise EndedOnRequest("") from caught  # the first process has told
         raise KeyboardInterrupt from caught
     finally:
         context.close(timeout=_END_WITHIN_S)

@@ -12,12 +12,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import (
-    CheckpointFacts,
-    TrainingProgress,
-    read_svc_state,
-    write_svc_state,
-)
+from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.training_checkpoint import TrainingProgress, read_svc_state, write_svc_state
 from svc.data.batch import Batch, LoadedCrops
 from svc.training.ema import ExponentialMovingAverage
 from svc.training.metric_logging import log_metrics, logging_is_due
@@ -141,6 +137,11 @@ class NetworkModule(L.LightningModule):
     def update_is_due(self) -> bool:
         """Whether this batch completes the gradients of an update."""
         return len(self._accumulated) + 1 >= self._accumulate_batches
+
+    @property
+    def is_between_updates(self) -> bool:
+        """Whether no gradients are waiting for further batches."""
+        return not self._accumulated
 
     def scaled(self, name: str, loss: Tensor) -> Tensor:
         """A network's loss times its loss scale, to call backward on; its share of the mean where

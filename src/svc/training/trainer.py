@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
 from svc.checkpoints.atomic_io import AtomicCheckpointIO
+from svc.training.callbacks.stop_on_signal import StopOnSignal
 from svc.training.callbacks.validation_schedule import NEVER, ValidationSchedule
 from svc.training.devices import devices_here
 from svc.training.distributed import DataParallelStrategy
@@ -60,7 +61,7 @@ def build_trainer(
         benchmark: let cuDNN measure which algorithm is fastest for each shape.
         deterministic: refuse operations whose result may vary from run to run.
         detect_anomaly: name the operation in which a NaN arises; slow.
-        callbacks: besides the schedule of validation.
+        callbacks: besides the schedule of validation and the ear for SIGTERM.
         loggers: where metrics go.
     """
     if accumulate_grad_batches < 1:
@@ -88,7 +89,11 @@ def build_trainer(
         benchmark=benchmark,
         deterministic=deterministic,
         detect_anomaly=detect_anomaly,
-        callbacks=[ValidationSchedule(validate_every_steps, validate_each_epoch), *callbacks],
+        callbacks=[
+            ValidationSchedule(validate_every_steps, validate_each_epoch),
+            *callbacks,
+            StopOnSignal(),
+        ],
         logger=list(loggers) or False,
         enable_checkpointing=any(_writes_checkpoints(callback) for callback in callbacks),
         enable_progress_bar=any(_shows_progress(callback) for callback in callbacks),

@@ -1,5 +1,6 @@
 """The last and the best checkpoint, and no others."""
 
+import logging
 import math
 import os
 import shutil
@@ -10,7 +11,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
 from svc.checkpoints.atomic_io import replace_file
+from svc.errors import UserError
 from svc.training.callbacks.validation_schedule import validation_follows
+
+_logger = logging.getLogger(__name__)
 
 LAST_NAME = "last.ckpt"
 BEST_NAME = "best.ckpt"
@@ -21,6 +25,10 @@ class LastAndBestCheckpoints(Checkpoint):
 
     Both are written after validation; the last one also every so many updates and at the end, for
     runs that validate seldom or not at all. Each file is whole at any moment.
+
+    Where a file cannot be written (a full disk, a folder that is gone), that is said, training goes
+    on with the previous file in its place, and the next one that is due is tried again. Only a run
+    whose very last checkpoint could not be written fails.
 
     Args:
         folder: made where it is missing.
@@ -37,6 +45,7 @@ class LastAndBestCheckpoints(Checkpoint):
         self.every_steps = every_steps
         self.best_score = math.inf
         self.saved_step = -1
+        self._failure: OSError | None = None
 
     @property
     def last_path(self) -> Path:
@@ -53,6 +62,15 @@ class LastAndBestCheckpoints(Checkpoint):
         if not self.best_path.is_file():
             self.best_score = math.inf
 
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Do not let a run end well whose work is lost."""
+        if self._failure is not None:
+            raise UserError(
+                f"The run is done after {trainer.global_step} steps, but its checkpoint could not "
+                f"be written into {self.folder} ({self._failure}). Make room there, and continue "
+                f"from the last checkpoint with resume=auto."
+            ) from self._failure
+
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Write the last checkpoint where it is due and no validation will do so."""
         step = trainer.global_step
@@ -68,15 +86,40 @@ class LastAndBestCheckpoints(Checkpoint):
         if not score < self.best_score:
             self._save(trainer, self.last_path)
             return
-        self.best_score = score
+        previous, self.best_score = self.best_score, score
         # First the best: killed between the two, the older last one validates and saves again.
         self._save(trainer, self.best_path)
+        if self._failure is not None:
+            self.best_score = previous
+            return
         if trainer.is_global_zero:
             replace_file(self.last_path, lambda path: _link_or_copy(self.best_path, path))
 
+    def save_last(self, trainer: Trainer) -> None:
+        """Write the last checkpoint now, unless it is of this very step.
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        if trainer.global_step != self.saved_step:
+            self._save(trainer, self.last_path)
+        self.on_train_end(trainer, trainer.lightning_module)
+
     def _save(self, trainer: Trainer, path: Path) -> None:
-        self.saved_step = trainer.global_step
-        trainer.save_checkpoint(path, weights_only=False)
+        failure = _attempt(trainer, path)
+        # All processes of a run must agree on what is saved, or they wait for each other.
+        if trainer.strategy.reduce_boolean_decision(failure is not None, all=False):
+            failure = failure or OSError("the first process of the run could not write it")
+        self._failure = failure
+        self.saved_step = trainer.global_step if failure is None else -1
+        if failure is not None and trainer.is_global_zero:
+            _logger.warning(
+                "Step %d: the checkpoint %s could not be written (%s). Training goes on, and it "
+                "will be tried again; what was saved before is still there.",
+                trainer.global_step,
+                path,
+                failure,
+            )
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far."""
@@ -85,6 +128,22 @@ class LastAndBestCheckpoints(Checkpoint):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """The inverse of `state_dict`."""
         self.best_score = float(state_dict["best_score"])
+
+
+def _attempt(trainer: Trainer, path: Path) -> OSError | None:
+    """Write a checkpoint; -> why that was not possible, where it is the disk's fault."""
+    try:
+        trainer.save_checkpoint(path, weights_only=False)
+    except OSError as error:
+        failure = error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
+            raise
+        failure = OSError(str(error).splitlines()[0])  # torch's writer, of a full disk
+    else:
+        return None
+    trainer.strategy.barrier()  # where the other processes wait for the file
+    return failure
 
 
 def _link_or_copy(source: Path, destination: Path) -> None:
