@@ -225,6 +225,13 @@ def test_what_else_lies_in_the_file_is_left_over(prefix: str) -> None:
     assert translated.report.left_over == tuple(n for n in more if n.startswith(prefix))
 
 
+def test_the_vocoder_inside_another_model_is_not_the_model() -> None:
+    state = {f"vocoder.model.{name}": w for name, w in published_generator(generator()).items()}
+    assert LAYOUT.matches(state)
+    assert not LAYOUT.matches([*state, "model.diffusion.denoise_fn.mlp.0.linear.weight"])
+    assert not LAYOUT.matches(["generator.conv_pre.weight_v", "generator.conv_post.bias"])
+
+
 @pytest.mark.parametrize("periods", [(2, 3, 5, 7, 11), (3, 5, 7, 11, 17, 23, 37)])
 @pytest.mark.parametrize("prefix", ["", "discriminator."])
 def test_discriminators_come_along(prefix: str, periods: tuple[int, ...]) -> None:

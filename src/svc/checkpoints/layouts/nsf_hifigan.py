@@ -149,6 +149,8 @@ class NsfHifiGanLayout:
 
 
 def _prefix_of(names: Collection[str]) -> str | None:
+    if any("denoise_fn." in name for name in names):
+        return None  # a DiffSVC that carries its vocoder
     layers = {name.rpartition(".")[0].removesuffix(".parametrizations.weight") for name in names}
     for prefix in _PREFIXES:
         if {f"{prefix}conv_pre", f"{prefix}ups.0", f"{prefix}conv_post"} <= layers:
