@@ -130,7 +130,7 @@ def test_a_job_that_was_killed_is_a_failure() -> None:
 
 
 def test_a_search_says_which_extra_it_needs(terminal: Terminal) -> None:
-    message = terminal.refused("svc-train", "-m", "dataset=demo", "hydra/sweeper=optuna_2")
+    message = terminal.refused("svc-train", "-m", "dataset=demo", "hydra/sweeper=optuna_cma")
     assert "pip install 'svc[sweep]'" in message
 
 
