@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import CheckpointFacts, TrainingProgress, write_svc_state
+from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.training_checkpoint import TrainingProgress, write_svc_state
 from svc.config.instantiate import build
 from svc.features.content.mfcc import MfccContent
 

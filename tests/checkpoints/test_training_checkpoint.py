@@ -7,9 +7,8 @@ import torch
 
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.atomic_io import AtomicCheckpointIO, replace_file
+from svc.checkpoints.facts import FORMAT_VERSION, CheckpointFacts
 from svc.checkpoints.training_checkpoint import (
-    FORMAT_VERSION,
-    CheckpointFacts,
     TrainingProgress,
     load_progress,
     load_training_checkpoint,

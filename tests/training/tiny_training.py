@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.checkpoints.facts import CheckpointFacts
 from svc.data.batch import Batch
 from svc.data.sampling import CropSampler
 from svc.models.conditioner import Conditioner

@@ -9,73 +9,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from svc import __version__
-from svc.audio.spec import AudioSpec
+from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.slim_file import require_finite
 from svc.errors import UserError
-
-FORMAT_VERSION = 1
-"""Raised by one when older versions of svc could no longer read the file."""
+from svc.models.lora import merged_lora_state
 
 SVC_KEY = "svc"
 """Where our facts lie in a Lightning checkpoint, as plain containers."""
 
 _AVERAGED_PREFIX = "ema.network."
 _TRAINED_PREFIX = "generator."
-
-
-@dataclass(frozen=True)
-class CheckpointFacts:
-    """Everything besides weights that a conversion with a checkpoint needs."""
-
-    config: dict[str, Any]
-    """The resolved configuration of the run: plain dicts, lists, strings, numbers, None."""
-    audio: AudioSpec
-    """Framing and mel that the model was trained with."""
-    features: dict[str, Any]
-    """Resolved extraction settings, plain."""
-    feature_fingerprint: str
-    """Fingerprint of these settings, as in the feature store."""
-    speakers: list[str]
-    """Names in the order of their indices."""
-    content_channels: int
-    """Width of the content features."""
-    svc_version: str = __version__
-    """The version that wrote the file."""
-    format_version: int = FORMAT_VERSION
-    """Version of this layout."""
-
-    def run_time_arguments(self, generator: Mapping[str, Any]) -> dict[str, Any]:
-        """What the node of a generator does not say, because only the data knew it."""
-        if "conditioner" not in generator:
-            return {}
-        known = {"content_channels": self.content_channels, "speakers": len(self.speakers)}
-        return {"conditioner": known}
-
-    def to_plain(self) -> dict[str, Any]:
-        """Nested dicts and lists of plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_plain(cls, plain: Mapping[str, Any]) -> "CheckpointFacts":
-        """The inverse of `to_plain`.
-
-        Raises:
-            UserError: made by a newer version, or a fact is missing.
-        """
-        version = plain.get("format_version")
-        if not isinstance(version, int) or version > FORMAT_VERSION:
-            raise UserError(
-                f"was written by svc {plain.get('svc_version', '?')} in format {version}; this "
-                f"svc {__version__} reads formats up to {FORMAT_VERSION}. Install "
-                f"a newer version of svc."
-            )
-        try:
-            values = {name: plain[name] for name in cls.__dataclass_fields__}
-            return cls(**{**values, "audio": AudioSpec(**plain["audio"])})
-        except (KeyError, TypeError) as error:
-            raise UserError(
-                f"lacks facts about the model ({error}); it is damaged or not made by svc-train."
-            ) from error
+_JUDGE_PREFIX = "discriminator."
 
 
 @dataclass(frozen=True)
@@ -116,7 +60,8 @@ def read_svc_state(checkpoint: Mapping[str, Any]) -> tuple[TrainingProgress, dic
 
 
 def load_training_checkpoint(path: str | Path) -> tuple[CheckpointFacts, dict[str, Tensor]]:
-    """Facts and generator weights of a training checkpoint, on the CPU.
+    """Facts and generator weights of a training checkpoint, on the CPU, with what LoRA learned in
+    the weights.
 
     The file is read with `weights_only=True`, so that it cannot run code. The moving average of
     the generator's weights is preferred to the weights being trained.
@@ -127,6 +72,23 @@ def load_training_checkpoint(path: str | Path) -> tuple[CheckpointFacts, dict[st
     """
     path = Path(path)
     checkpoint = read_checkpoint(path)
+    return facts_in(checkpoint, path), generator_in(checkpoint, path)
+
+
+def load_trained_state(path: str | Path) -> tuple[CheckpointFacts, dict[str, Tensor]]:
+    """As `load_training_checkpoint`, with low-rank updates beside the weights, as they were
+    trained."""
+    path = Path(path)
+    checkpoint = read_checkpoint(path)
+    return facts_in(checkpoint, path), _trained_state(checkpoint, path)
+
+
+def facts_in(checkpoint: Mapping[str, Any], path: Path) -> CheckpointFacts:
+    """What a checkpoint that `read_checkpoint` returned says about its model.
+
+    Raises:
+        UserError: nothing, or what this version cannot read; names `path`.
+    """
     plain = checkpoint[SVC_KEY]["facts"]
     if plain is None:
         raise UserError(
@@ -134,23 +96,33 @@ def load_training_checkpoint(path: str | Path) -> tuple[CheckpointFacts, dict[st
             f"features), so that it can be resumed but not converted with."
         )
     try:
-        facts = CheckpointFacts.from_plain(plain)
+        return CheckpointFacts.from_plain(plain)
     except UserError as error:
         raise UserError(f"The checkpoint {path} {error}") from error
-    weights = _generator_weights(checkpoint.get("state_dict", {}))
-    if not weights:
-        raise UserError(f"The checkpoint {path} holds no weights of a generator.")
-    broken = [
-        name
-        for name, value in weights.items()
-        if value.is_floating_point() and not torch.isfinite(value).all()
-    ]
-    if broken:
-        raise UserError(
-            f"The checkpoint {path} has NaN or infinite values in {len(broken)} of {len(weights)} "
-            f"weights, for example {broken[0]}. Use an earlier checkpoint of the run."
-        )
-    return facts, weights
+
+
+def generator_in(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Weights of the generator, their moving average where there is one, without a prefix and with
+    low-rank updates merged into them.
+
+    Raises:
+        UserError: there are none, or they are NaN, infinite or incomplete; names `path`.
+    """
+    try:
+        return merged_lora_state(_trained_state(checkpoint, path))
+    except ValueError as error:
+        raise UserError(f"The checkpoint {path} is damaged: {error}.") from error
+
+
+def discriminator_in(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    """Weights of the discriminator without a prefix; empty where the model has none.
+
+    Raises:
+        UserError: they are NaN or infinite; names `path`.
+    """
+    weights = _below(_JUDGE_PREFIX, checkpoint.get("state_dict", {}))
+    require_finite(weights, f"The checkpoint {path}")
+    return weights
 
 
 def load_progress(path: str | Path) -> TrainingProgress:
@@ -181,18 +153,13 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
             f"svc-train wrote."
         )
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        checkpoint = own_checkpoint(path)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path} holds objects that are not plain data and is not loaded, because they could "
             f"run code. It was not made by svc-train ({str(error).splitlines()[0]})."
         ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        raise UserError(
-            f"The checkpoint {path} cannot be read; it is probably cut short "
-            f"({str(error).splitlines()[0]}). Copy it again, or use another one of the run."
-        ) from error
-    if not isinstance(checkpoint, dict) or not _is_ours(checkpoint.get(SVC_KEY)):
+    if checkpoint is None:
         raise UserError(
             f"{path} is a PyTorch file, but not a checkpoint of svc-train: it lacks the facts "
             f"about its model. Checkpoints of other toolkits have to be converted first."
@@ -200,18 +167,46 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return checkpoint
 
 
+def own_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What torch saved in a zip file as `read_checkpoint` returns it; None where it is plain data,
+    but not a checkpoint of ours.
+
+    Raises:
+        UserError: it is cut short or damaged.
+        pickle.UnpicklingError: it holds objects that are not plain data; nothing was run.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        raise UserError(
+            f"The checkpoint {path} cannot be read; it is probably cut short "
+            f"({str(error).splitlines()[0]}). Copy it again, or use another one of the run."
+        ) from error
+    is_ours = isinstance(checkpoint, dict) and _is_ours(checkpoint.get(SVC_KEY))
+    return checkpoint if is_ours else None
+
+
 def _is_ours(state: Any) -> bool:
     return isinstance(state, dict) and {"facts", "progress", "scalers"} <= state.keys()
 
 
+def _trained_state(checkpoint: Mapping[str, Any], path: Path) -> dict[str, Tensor]:
+    weights = _generator_weights(checkpoint.get("state_dict", {}))
+    if not weights:
+        raise UserError(f"The checkpoint {path} holds no weights of a generator.")
+    require_finite(weights, f"The checkpoint {path}")
+    return weights
+
+
 def _generator_weights(state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The averaged weights where there are any, else the trained ones, without their prefix."""
-    for prefix in (_AVERAGED_PREFIX, _TRAINED_PREFIX):
-        found = {
-            name.removeprefix(prefix): value
-            for name, value in state_dict.items()
-            if name.startswith(prefix)
-        }
-        if found:
-            return found
-    return {}
+    return _below(_AVERAGED_PREFIX, state_dict) or _below(_TRAINED_PREFIX, state_dict)
+
+
+def _below(prefix: str, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights whose names begin with the prefix, without it."""
+    return {
+        name.removeprefix(prefix): value
+        for name, value in state_dict.items()
+        if name.startswith(prefix)
+    }

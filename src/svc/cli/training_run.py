@@ -9,7 +9,7 @@ from typing import Any
 import lightning as L
 
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.checkpoints.facts import CheckpointFacts
 from svc.cli.parts import extraction_settings, prepare_dataset
 from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.checkpoints.facts import CheckpointFacts
 from svc.config.instantiate import build, locate, require_own_target
 from svc.errors import UserError
 from svc.inference.analysis import Extractors

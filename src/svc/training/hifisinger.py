@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.checkpoints.facts import CheckpointFacts
 from svc.data.batch import Batch
 from svc.models.discriminators import Discriminators
 from svc.models.hifisinger import HifiSinger, SingerOutput

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.checkpoints.facts import CheckpointFacts
 from svc.data.batch import Batch
 from svc.diffusion.samplers.base import Sampler
 from svc.models.mel_singer import MelSinger

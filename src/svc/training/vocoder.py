@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from svc.audio.mel import LOG_FLOOR
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import CheckpointFacts
+from svc.checkpoints.facts import CheckpointFacts
 from svc.data.batch import Batch
 from svc.errors import UserError
 from svc.models.discriminators import Discriminators

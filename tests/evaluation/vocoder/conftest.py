@@ -8,7 +8,8 @@ import torch
 
 from svc import __version__
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.training_checkpoint import CheckpointFacts, TrainingProgress, write_svc_state
+from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.training_checkpoint import TrainingProgress, write_svc_state
 from svc.config.instantiate import build
 from svc.models.nsf_hifigan import NsfHifiGan
 
