@@ -13,7 +13,7 @@ from command_line import Terminal
 from svc.cli import sweep
 from svc.cli.app import run_command
 from svc.config.checks import DeviceUnavailable
-from svc.errors import UserError
+from svc.errors import EndedOnRequest, UserError
 from svc.sweeps.job_record import JobRecord, read_job, write_job
 from svc.training.run_summary import RunSummary, write_summary
 
@@ -28,6 +28,8 @@ def task(config: Any) -> float | None:
         raise DeviceUnavailable("The configuration cannot be used:", ["no device for this"])
     if config.seed == 4:
         raise UserError("seed=4: give another one")
+    if config.seed == 7:
+        raise EndedOnRequest("asked to end (SIGTERM) after 3 steps")
     if config.seed == 6:
         return None
     if config.seed == 5:
@@ -94,6 +96,14 @@ def test_failures_are_counted_and_give_the_exit_code(
     }
     for row in failed:
         assert f"  {row['job']} failed seed={row['seed']}: {row['reason']}" in said
+
+
+def test_sigterm_ends_the_sweep_and_not_just_the_job(multirun: Multirun) -> None:
+    code, said = multirun("-m", "seed=0,7,1")
+    assert code == 143
+    assert "svc-train: asked to end (SIGTERM) after 3 steps" in said
+    assert "2 jobs: 1 done, 1 failed" in said
+    assert not Path("sweep/2").exists()
 
 
 def test_a_single_run_leaves_no_record(multirun: Multirun) -> None:

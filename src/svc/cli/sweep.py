@@ -9,9 +9,10 @@ from typing import Any
 
 from hydra.experimental.callback import Callback
 
-from svc.cli.multirun import JobFailed, in_multirun, take_gpus
+from svc.cli.app import EXIT_ENDED, EXIT_INTERRUPTED, EXIT_USER_MUST_CHANGE
+from svc.cli.multirun import JobFailed, in_multirun, launched_elsewhere, take_gpus
 from svc.config.checks import DeviceUnavailable
-from svc.errors import UserError
+from svc.errors import EndedOnRequest, UserError
 
 _logger = logging.getLogger(__name__)
 
@@ -20,9 +21,6 @@ FIRST_TRIAL = "SVC_SEARCH_FIRST_TRIAL"
 
 TRIAL = "SVC_SEARCH_TRIAL"
 """Tells the callback `pruning` which trial a run is; conf/hparams_search/optuna.yaml reads it."""
-
-_NOTHING_RAN = 2
-"""Exit code where every job was skipped: another trainer must be chosen."""
 
 _launched: "SweepStart | None" = None
 """The multirun that this process launches."""
@@ -69,9 +67,15 @@ def job_of_sweep(task: Callable[[Any], float | None]) -> Callable[[Any], float |
                 )
         except DeviceUnavailable as missing:
             reason = " ".join(missing.faults)
-            _record("skipped", reason, _NOTHING_RAN)
+            _record("skipped", reason, EXIT_USER_MUST_CHANGE)
             _logger.warning("Job %d is skipped: %s", number, reason)
             return None
+        except EndedOnRequest as ended:
+            _record("failed", str(ended), EXIT_ENDED)
+            if launched_elsewhere():
+                raise
+            print(f"svc-train: {ended}", file=sys.stderr)
+            sys.exit(EXIT_ENDED)  # and with it the jobs that would come next in this process
         except BaseException as error:
             _record("failed", *_explained(error))
             raise
@@ -100,9 +104,9 @@ def _explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, JobFailed):
         return error.message or "a process of the run failed; its log says why", error.code
     if isinstance(error, UserError):
-        return str(error), 2
+        return str(error), EXIT_USER_MUST_CHANGE
     if isinstance(error, KeyboardInterrupt):
-        return "interrupted", 130
+        return "interrupted", EXIT_INTERRUPTED
     return f"{type(error).__name__}: {error}".strip(": "), 1
 
 
@@ -154,7 +158,7 @@ def _is_new(folder: Path, earlier: dict[Path, int]) -> bool:
 
 
 def _exit_code(code: int, jobs: list[Any]) -> int:
-    if all(job.state == "skipped" for job in jobs):
-        return _NOTHING_RAN
+    if all(job.state == "skipped" for job in jobs):  # another trainer must be chosen
+        return EXIT_USER_MUST_CHANGE
     failures = [job.code or 1 for job in jobs if job.state in ("failed", "running")]
     return code or (failures[0] if failures else 0)
