@@ -1,13 +1,18 @@
 """`adapters=[a.safetensors:1.0]` as people type it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from command_line import Terminal
+from svc.audio.io import read_audio, write_audio
 from svc.cli.adapters import adapters_of, quoted_adapters
 from svc.errors import UserError
+from tiny_lora import lora_training
 
 
 def typed(value: str) -> Any:
@@ -65,3 +70,25 @@ def test_an_existing_file_with_a_colon_is_one(
 def test_what_is_no_adapter_is_refused(setting: Any, told: str) -> None:
     with pytest.raises(UserError, match=told):
         adapters_of(setting)
+
+
+def test_an_adapter_sings_as_its_training(
+    checkpoint: Callable[..., Path], terminal: Terminal
+) -> None:
+    base = checkpoint("hifisinger", speakers=("anna", "bert", ""))
+    folder = terminal.folder / "it's (mine)"
+    folder.mkdir()
+    trained, adapter = lora_training(folder, base, "carl = 1, größer", "carl")
+    write_audio(terminal.folder / "song.wav", 0.1 * torch.sin(torch.arange(22_050) * 0.03))
+    song = ["input=song.wav", "speaker=carl"]
+    terminal("svc-infer", f"checkpoint={trained}", *song, "output=trained.wav")
+    plain = adapter.rename(folder / "carl = 1.safetensors").relative_to(terminal.folder)
+    terminal("svc-infer", f"checkpoint={base}", *song, f"adapters=[{plain}:1.0]")
+    expected, got = (read_audio(terminal.folder / f"{n}.wav") for n in ("trained", "song_carl"))
+    torch.testing.assert_close(got, expected, atol=2 / 32_768, rtol=0)
+
+    refused = terminal.refused("svc-infer", f"checkpoint={base}", *song, "adapters=[gone]")
+    assert "no adapter gone" in refused
+    refused = terminal.refused("svc-infer", f"checkpoint={base}", *song, f"adapters=[{base}]")
+    assert "cannot be read" in refused
+    assert "carl" in terminal.refused("svc-infer", f"checkpoint={base}", *song)

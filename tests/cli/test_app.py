@@ -23,6 +23,8 @@ from svc.cli.app import quote_paths
         ("speaker=a,b", "speaker='a,b'"),
         ("speaker_curve=mine (1).csv", "speaker_curve='mine (1).csv'"),
         ("checkpoint=a.ckpt,b.ckpt", "checkpoint=a.ckpt,b.ckpt"),
+        (r"input=C:\songs\a (b).wav", r"input='C:\songs\a (b).wav'"),
+        ("adapters=[a.safetensors:1.0]", "adapters=['a.safetensors:1.0']"),
         ("output=one, two (new).wav", "output='one, two (new).wav'"),
         ("--help", "--help"),
     ],

@@ -11,6 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
+from svc.cli.adapters import hydra_quoted, quoted_adapters
 from svc.config.paths import conf_dir
 from svc.errors import EndedOnRequest, UserError
 
@@ -159,8 +160,9 @@ def quote_paths(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         key, equals, value = argument.partition("=")
         if equals and _wants_quotes(key, value, sweeps):
-            escaped = value.replace("\\", "\\\\").replace("'", "\\'")
-            argument = f"{key}='{escaped}'"
+            argument = f"{key}={hydra_quoted(value)}"
+        elif key == "adapters" and not sweeps:
+            argument = f"{key}={quoted_adapters(value)}"
         quoted.append(argument)
     return quoted
 

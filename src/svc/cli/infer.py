@@ -15,6 +15,7 @@ def main() -> NoReturn:
 def infer(config: Any) -> None:
     """Convert what the composed configuration names, and print what became of every file."""
     from svc.checkpoints.runs import checkpoint_to_convert_with
+    from svc.cli.adapters import adapters_of
     from svc.cli.parts import plain_config
     from svc.config.instantiate import build
     from svc.inference.converter import Converter
@@ -42,6 +43,7 @@ def infer(config: Any) -> None:
         steps=plain["steps"],
         refine_steps=plain["refine"]["steps"],
         seed=plain["seed"],
+        adapters=adapters_of(plain["adapters"]),
         **{
             name: None if path is None else checkpoint_to_convert_with(Path(path))
             for name, path in others.items()

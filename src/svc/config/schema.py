@@ -89,6 +89,8 @@ class InferConfig:
 
     checkpoint: str = MISSING
     """Checkpoint file, or the folder of a run (then its best checkpoint)."""
+    adapters: Any = field(default_factory=list)
+    """What LoRA trainings on it learned: files, each with a scale ("a.safetensors:1.0")."""
     input: str = MISSING
     """A recording, or a folder of recordings."""
     output: str | None = None

@@ -101,6 +101,7 @@ class Converter:
         refine_checkpoint: Path | str | None = None,
         refine_steps: int = 100,
         seed: int = 0,
+        adapters: Sequence[tuple[Path, float]] = (),
     ) -> "Converter":
         """A converter from a training checkpoint alone: it holds model, weights and settings.
 
@@ -118,6 +119,8 @@ class Converter:
             refine_checkpoint: of a DiffSVC model that refines the mels.
             refine_steps: of its schedule, up to which they are noised.
             seed: of all noise.
+            adapters: files that LoRA trainings on this model made, and their scales; see
+                `with_adapters`.
 
         Raises:
             UserError: a file is not a usable checkpoint, parts do not fit each other, the device
@@ -126,7 +129,7 @@ class Converter:
         """
         chosen = choose_device(device)
         check_precision(precision, chosen)
-        loaded = load_model(path)
+        loaded = load_model(path, adapters)
         refines_another = refine_checkpoint is not None and not isinstance(
             loaded.network, MelSinger
         )

@@ -1,5 +1,6 @@
 """Models out of checkpoints, ready to convert."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,12 @@ import torch
 from torch import nn
 
 from svc.audio.spec import AudioSpec
+from svc.checkpoints.adapters import with_adapters
+from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.model_file import read_model_file
 from svc.checkpoints.runs import checkpoint_to_convert_with
-from svc.checkpoints.training_checkpoint import CheckpointFacts, load_training_checkpoint
+from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.config.instantiate import build
 from svc.diffusion.samplers.base import Sampler
 from svc.errors import UserError
@@ -39,14 +44,19 @@ class LoadedVocoder:
     network: Vocoder
 
 
-def load_model(path: Path | str) -> LoadedModel:
-    """Build the model that a training checkpoint describes, out of parts of svc only.
+def load_model(path: Path | str, adapters: Sequence[tuple[Path, float]] = ()) -> LoadedModel:
+    """Build the model that a file describes, out of parts of svc only.
+
+    Args:
+        path: of a checkpoint, a slim file or a published one, see `read_model_file`.
+        adapters: files and scales, see `with_adapters`.
 
     Raises:
-        UserError: the file is not a usable checkpoint.
+        UserError: the file holds no usable model, or an adapter is not one of it.
     """
     path = Path(path)
-    facts, weights = load_training_checkpoint(path)
+    model = read_model_file(path, with_discriminator=False)
+    facts, weights = with_adapters(path, model.facts, model.generator, adapters)
     try:
         node = facts.config["arch"]["generator"]
     except KeyError as error:
@@ -67,7 +77,7 @@ def load_vocoder(path: Path | str, spec: AudioSpec) -> LoadedVocoder:
     """A vocoder's checkpoint (arch=nsf_hifigan), or the vocoder inside another model's.
 
     Args:
-        path: a .ckpt file, or the folder of a run.
+        path: a file that holds a model, or the folder of a run.
         spec: of the mels that it is to render.
 
     Raises:
