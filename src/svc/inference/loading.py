@@ -11,10 +11,8 @@ from torch import nn
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.adapters import with_adapters
 from svc.checkpoints.facts import CheckpointFacts
-from svc.checkpoints.facts import CheckpointFacts
 from svc.checkpoints.model_file import read_model_file
 from svc.checkpoints.runs import checkpoint_to_convert_with
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.config.instantiate import build
 from svc.diffusion.samplers.base import Sampler
 from svc.errors import UserError
