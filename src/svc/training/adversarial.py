@@ -151,7 +151,7 @@ class AdversarialModule(NetworkModule):
     ) -> tuple[dict[str, Tensor], UpdateResult | None]:
         """One step of the discriminators with the gradients of their verdict."""
         loss = verdict.discriminator_loss
-        metrics = {"train_loss_disc": loss}
+        metrics = {"train_loss_disc": loss, "disc_accuracy": verdict.accuracy}
         options = self.adversarial
         if self._penalty_is_due:
             penalty = r1_gradient_penalty(lambda audio: self.discriminator(audio).scores, real)

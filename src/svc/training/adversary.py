@@ -54,6 +54,9 @@ class Verdict:
     """[B, 1, T], gradient of the generator's share of the loss at the generated audio."""
     discriminator_loss: Tensor
     """Scalar."""
+    accuracy: Tensor
+    """Scalar, 0 to 1: share of the scores nearer to the right answer than to the wrong one, with
+    every discriminator counting alike."""
 
 
 def consult(
@@ -78,7 +81,8 @@ def consult(
         learn: called with each discriminator's loss and parameters; puts the gradient there.
     """
     slope = torch.zeros_like(fake)
-    sums = torch.zeros(3, device=fake.device)
+    sums = torch.zeros(4, device=fake.device)
+    judged = 0
     for judge in judges:
         # The normed weights are the same for both sides, and computing them is not free.
         with parametrize.cached():
@@ -92,5 +96,7 @@ def consult(
         slope += part
         loss = discriminator_adversarial_loss([real_scores], [fake_scores])
         learn(loss, [p for p in judge.parameters() if p.requires_grad])
-        sums += torch.stack([adversarial.detach(), matching.detach(), loss.detach()])
-    return Verdict(sums[0], sums[1], slope, sums[2])
+        right = ((real_scores > 0.5).float().mean() + (fake_scores < 0.5).float().mean()) / 2
+        sums += torch.stack([adversarial.detach(), matching.detach(), loss.detach(), right])
+        judged += 1
+    return Verdict(sums[0], sums[1], slope, sums[2], sums[3] / judged)
