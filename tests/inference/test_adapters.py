@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from svc.checkpoints.adapter_file import read_adapter, write_adapter
-from svc.checkpoints.adapters import SPEAKER_TABLE, adapter_of
+from svc.checkpoints.adapters import SPEAKER_TABLE, adapter_of, apply_adapters
 from svc.checkpoints.facts import parent_of
+from svc.checkpoints.model_file import read_model_file
+from svc.checkpoints.slim_file import write_slim
 from svc.checkpoints.training_checkpoint import load_training_checkpoint, read_checkpoint
 from svc.errors import UserError
 from svc.hashing import file_sha256
@@ -118,6 +120,24 @@ def test_an_adapter_of_another_model_says_which_it_wants(
     for other in (tmp_path / "other.ckpt", checkpoint("diffsvc"), checkpoint("nsf_hifigan")):
         with pytest.raises(UserError, match=told.format(other.name)):
             load_model(other, [(adapter, 1.0)])
+
+
+def test_slim_files_of_a_base_take_its_adapters_and_what_is_merged_becomes_one(
+    checkpoint: Callable[..., Path], train: Callable[..., tuple[Path, Path]], tmp_path: Path
+) -> None:
+    base = checkpoint("hifisinger")
+    trained, adapter = train(base, "carl", "carl")
+    expected = load_training_checkpoint(trained)[1]
+    model, slim = read_model_file(base), tmp_path / "slim.safetensors"
+    for dtype, tolerance in ((torch.float32, 0.0), (torch.float16, 2e-3)):
+        write_slim(slim, model.facts, model.generator, dtype=dtype)
+        merged = apply_adapters(read_model_file(slim), [(adapter, 1.0)])
+        write_slim(tmp_path / "merged.safetensors", merged.facts, merged.generator)
+        back = read_model_file(tmp_path / "merged.safetensors")
+        assert back.facts.speakers == ["anna", "bert", "carl"]
+        assert back.generator.keys() == expected.keys()
+        for name, weight in expected.items():
+            torch.testing.assert_close(back.generator[name], weight, atol=tolerance, rtol=0)
 
 
 def test_facts_say_where_a_voice_came_from_and_what_may_be_done_with_it(

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from svc.checkpoints.adapter_file import Adapter, AdapterFacts, base_fingerprint, read_adapter
 from svc.checkpoints.facts import CheckpointFacts, parent_of
+from svc.checkpoints.model_file import ModelFile
 from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.errors import UserError
 from svc.models.lora import split_lora_state
@@ -61,6 +62,12 @@ def adapter_of(path: Path) -> Adapter:
         deltas,
         torch.stack(rows),
     )
+
+
+def apply_adapters(model: ModelFile, adapters: Sequence[tuple[Path, float]]) -> ModelFile:
+    """A model with adapters merged into it, see `with_adapters`."""
+    facts, generator = with_adapters(model.path, model.facts, model.generator, adapters)
+    return replace(model, facts=facts, generator=generator)
 
 
 def with_adapters(
