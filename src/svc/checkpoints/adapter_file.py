@@ -10,11 +10,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from svc import __version__
-from svc.checkpoints.atomic_io import replace_file
+from svc.checkpoints.atomic_io import write_safetensors
 from svc.errors import UserError
 from svc.models.lora import LowRankDelta
 
@@ -117,7 +116,7 @@ def write_adapter(path: Path, adapter: Adapter, dtype: torch.dtype = torch.float
         tensors[name + _UP] = up.to(dtype).contiguous()
         tensors[name + _DOWN] = down.to(dtype).contiguous()
     metadata = {ADAPTER_KEY: json.dumps(asdict(adapter.facts)), "format": "pt"}
-    replace_file(path, lambda unfinished: save_file(tensors, unfinished, metadata))
+    write_safetensors(path, tensors, metadata)
 
 
 def is_adapter(metadata: Mapping[str, str] | None) -> bool:

@@ -1,13 +1,15 @@
 """Checkpoint files that are either whole or not there."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning.fabric.plugins import TorchCheckpointIO
+from safetensors.torch import save_file
+from torch import Tensor
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -41,3 +43,17 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
         with suppress(OSError):  # what it takes up may be just what is wanting
             unfinished.unlink(missing_ok=True)
         raise
+
+
+def write_safetensors(
+    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
+) -> None:
+    """Put tensors and what is said about them into one file, whole or not at all."""
+
+    def write(unfinished: Path) -> None:
+        unfinished.touch()
+        mode = unfinished.stat().st_mode
+        save_file(dict(tensors), unfinished, dict(metadata))
+        unfinished.chmod(mode)  # the library keeps its files from everybody else
+
+    replace_file(path, write)

@@ -13,11 +13,10 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from svc import __version__
-from svc.checkpoints.atomic_io import replace_file
+from svc.checkpoints.atomic_io import write_safetensors
 from svc.checkpoints.facts import FORMAT_VERSION, CheckpointFacts
 from svc.errors import UserError
 
@@ -76,7 +75,7 @@ def write_slim(
         )
     current = facts.to_plain() | {"format_version": FORMAT_VERSION, "svc_version": __version__}
     metadata = {FACTS_KEY: json.dumps(current), "format": "pt"}
-    replace_file(path, lambda unfinished: save_file(tensors, unfinished, metadata))
+    write_safetensors(path, tensors, metadata)
 
 
 def read_metadata(path: Path) -> dict[str, str]:

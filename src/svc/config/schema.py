@@ -125,6 +125,26 @@ class InferConfig:
 
 
 @dataclass
+class ExportConfig:
+    """`svc-export`: a file that holds a model -> one safetensors file."""
+
+    checkpoint: str = MISSING
+    """File that holds a model, or the folder of a run (then its best checkpoint)."""
+    output: str | None = None
+    """A file or a folder; null writes NAME.safetensors beside the checkpoint."""
+    format: str = "safetensors"
+    precision: str = "fp32"
+    """fp32 or fp16."""
+    discriminators: bool = False
+    """Take those of a GAN along."""
+    remove_speakers: Any = field(default_factory=list)
+    """One name or a list of them."""
+    licence: str | None = None
+    """Of the weights; null keeps what the checkpoint says."""
+    overwrite: bool = False
+
+
+@dataclass
 class DownloadConfig:
     """`svc-download`: names -> files of weights in the checkpoints folder."""
 
@@ -171,6 +191,7 @@ def register_schemas() -> None:
     store.store(name="preprocess_schema", node=PreprocessConfig)
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="infer_schema", node=InferConfig)
+    store.store(name="export_schema", node=ExportConfig)
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="download_schema", node=DownloadConfig)
     store.store(name="doctor_schema", node=DoctorConfig)
