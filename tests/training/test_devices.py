@@ -1,11 +1,17 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from svc.training.devices import choose_trainer, supports
 
 
-def pretend(monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]]) -> None:
+def pretend(
+    monkeypatch: pytest.MonkeyPatch, capabilities: list[tuple[int, int]], memory_gib: float = 16.0
+) -> None:
     cuda = torch.cuda
+    properties = SimpleNamespace(total_memory=memory_gib * 2**30)
+    monkeypatch.setattr(cuda, "get_device_properties", lambda index: properties)
     monkeypatch.setattr(cuda, "is_available", lambda: bool(capabilities))
     monkeypatch.setattr(cuda, "device_count", lambda: len(capabilities))
     monkeypatch.setattr(cuda, "get_device_capability", lambda index=0: capabilities[index])
@@ -28,6 +34,22 @@ def test_choice_by_capability(
 ) -> None:
     pretend(monkeypatch, capabilities)
     assert choose_trainer() == expected
+
+
+@pytest.mark.parametrize(("memory_gib", "expected"), [(79.1, "h100_bf16"), (23.0, "a100_bf16")])
+def test_large_batches_want_memory(
+    monkeypatch: pytest.MonkeyPatch, memory_gib: float, expected: str
+) -> None:
+    pretend(monkeypatch, [(9, 0)], memory_gib)
+    assert choose_trainer() == expected
+
+
+def test_apples_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, [])
+    assert "no Apple GPU" in str(supports("mps", 1, "32-true"))
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    assert choose_trainer() == "mps"
+    assert supports("mps", 1, "32-true") is None
 
 
 @pytest.mark.parametrize(("bf16", "expected"), [(True, "cpu_bf16"), (False, "cpu")])

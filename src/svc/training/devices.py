@@ -10,13 +10,17 @@ BF16_CAPABILITY = (8, 0)
 TENSOR_CORE_FP16_CAPABILITY = (7, 5)
 """Turing. Volta (7.0) has fp16 matrix units as well, but is served by its own trainer."""
 
+H100_MEMORY_GIB = 70.0
+"""For the batches of h100_bf16."""
+
 
 def choose_trainer() -> str:
     """The name of the trainer option that suits this machine best, for `trainer=auto`.
 
-    Several CUDA devices: ddp_bf16 where all have bf16 units, else ddp_fp16. One: a100_bf16,
-    t4_fp16 or v100_fp16 by its compute capability. None: cpu_bf16 where the CPU has bf16 units,
-    else cpu. A CUDA device too old for fp16 matrix units trains in cpu's stead only if asked to.
+    Several CUDA devices: ddp_bf16 where all have bf16 units, else ddp_fp16. One: h100_bf16 for a
+    Hopper with 70 GiB or more, else a100_bf16, t4_fp16 or v100_fp16 by its compute capability. An
+    Apple GPU: mps. None: cpu_bf16 where the CPU has bf16 units, else cpu. A CUDA device too old for
+    fp16 matrix units trains in cpu's stead only if asked to.
     """
     if torch.cuda.is_available():
         capabilities = [
@@ -25,13 +29,21 @@ def choose_trainer() -> str:
         slowest = min(capabilities)
         if len(capabilities) > 1 and slowest >= (7, 0):
             return "ddp_bf16" if slowest >= BF16_CAPABILITY else "ddp_fp16"
+        if capabilities[0] >= (9, 0) and _memory_gib() >= H100_MEMORY_GIB:
+            return "h100_bf16"
         if capabilities[0] >= BF16_CAPABILITY:
             return "a100_bf16"
         if capabilities[0] >= TENSOR_CORE_FP16_CAPABILITY:
             return "t4_fp16"
         if capabilities[0] >= (7, 0):
             return "v100_fp16"
+    if torch.backends.mps.is_available():
+        return "mps"
     return "cpu_bf16" if cpu_has_bf16_units() else "cpu"
+
+
+def _memory_gib() -> float:
+    return float(torch.cuda.get_device_properties(0).total_memory) / 2**30
 
 
 def supports(accelerator: str, devices: int | str, precision: str) -> str | None:
@@ -46,6 +58,8 @@ def supports(accelerator: str, devices: int | str, precision: str) -> str | None
         if precision == "16-mixed":
             return "fp16 is for GPUs: CPUs compute it more slowly than fp32"
         return None
+    if accelerator == "mps":
+        return None if torch.backends.mps.is_available() else "this machine has no Apple GPU"
     if not torch.cuda.is_available():
         return "this machine has no CUDA device that PyTorch can use"
     present = torch.cuda.device_count()

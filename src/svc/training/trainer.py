@@ -10,6 +10,7 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import Strategy
 
 from svc.checkpoints.atomic_io import AtomicCheckpointIO
+from svc.training.callbacks.compilation import CompileNetworks
 from svc.training.callbacks.stop_on_signal import StopOnSignal
 from svc.training.callbacks.validation_schedule import NEVER, ValidationSchedule
 from svc.training.devices import devices_here
@@ -20,7 +21,7 @@ from svc.training.precision import TrainingPrecision, precision_plugin
 def build_trainer(
     *,
     run_dir: str | Path,
-    accelerator: Literal["cpu", "gpu", "auto"] = "auto",
+    accelerator: Literal["cpu", "gpu", "mps", "auto"] = "auto",
     devices: int | Literal["auto"] = 1,
     num_nodes: int = 1,
     strategy: Literal["auto", "data_parallel"] = "auto",
@@ -31,6 +32,7 @@ def build_trainer(
     log_every_steps: int = 50,
     accumulate_grad_batches: int = 1,
     limit_val_batches: int | float | None = None,
+    compile: Literal[False, True, "max-autotune"] = False,
     benchmark: bool = False,
     deterministic: bool = False,
     detect_anomaly: bool = False,
@@ -58,6 +60,7 @@ def build_trainer(
         accumulate_grad_batches: batches that make one update. For the record: modules, which
             optimise by hand, are told themselves (`accumulate_batches`).
         limit_val_batches: batches per validation (int), or the share of them (float).
+        compile: have torch.compile make kernels of the networks, see `CompileNetworks`.
         benchmark: let cuDNN measure which algorithm is fastest for each shape.
         deterministic: refuse operations whose result may vary from run to run.
         detect_anomaly: name the operation in which a NaN arises; slow.
@@ -92,6 +95,7 @@ def build_trainer(
         callbacks=[
             ValidationSchedule(validate_every_steps, validate_each_epoch),
             *callbacks,
+            *([CompileNetworks("default" if compile is True else compile)] if compile else []),
             StopOnSignal(),
         ],
         logger=list(loggers) or False,
