@@ -73,8 +73,8 @@ def tiny_discriminators() -> Discriminators:
     )
 
 
-def tiny_module(**options: Any) -> HifiSingerModule:
-    """The same weights at every call."""
+def tiny_module(generator: HifiSinger | None = None, **options: Any) -> HifiSingerModule:
+    """The same weights at every call, but for those of a generator that is given."""
     torch.manual_seed(0)
     defaults: dict[str, Any] = {
         "optimizer": partial(torch.optim.AdamW, lr=1e-3, betas=[0.8, 0.99]),
@@ -85,9 +85,8 @@ def tiny_module(**options: Any) -> HifiSingerModule:
         "facts": FACTS,
         "seed": 1,
     }
-    return HifiSingerModule(
-        tiny_generator(), tiny_discriminators(), SPEC, **{**defaults, **options}
-    )
+    generator = generator or tiny_generator()
+    return HifiSingerModule(generator, tiny_discriminators(), SPEC, **{**defaults, **options})
 
 
 def make_batch(seed: int, size: int = 2, frames: int = FRAMES, padded: int = 0) -> Batch:
