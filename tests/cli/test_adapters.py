@@ -10,6 +10,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from command_line import Terminal
 from svc.audio.io import read_audio, write_audio
+from svc.checkpoints.adapter_file import read_adapter
+from svc.checkpoints.adapters import SPEAKER_TABLE
+from svc.checkpoints.model_file import read_model_file
+from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.cli.adapters import adapters_of, quoted_adapters
 from svc.errors import UserError
 from tiny_lora import lora_training
@@ -92,3 +96,53 @@ def test_an_adapter_sings_as_its_training(
     refused = terminal.refused("svc-infer", f"checkpoint={base}", *song, f"adapters=[{base}]")
     assert "cannot be read" in refused
     assert "carl" in terminal.refused("svc-infer", f"checkpoint={base}", *song)
+
+
+def test_adapters_are_exported_and_merged_for_good(
+    checkpoint: Callable[..., Path], terminal: Terminal
+) -> None:
+    base = checkpoint("hifisinger")
+    trained, _ = lora_training(terminal.folder, base, "run", "carl")
+    said = terminal("svc-export", f"checkpoint={trained}", "format=adapter", "precision=fp16").out
+    assert said.startswith(str(trained.with_name("run.adapter.safetensors")))
+    assert "fp16" in said
+    assert "licence:  MIT" in said
+    assert "from:     hifisinger.ckpt" in said
+    terminal(
+        "svc-export", f"checkpoint={trained}", "format=adapter", "output=a.safetensors", "licence=X"
+    )
+    adapter = read_adapter(terminal.folder / "a.safetensors")
+    assert adapter.facts.licence == "X"
+
+    merged = terminal(
+        "svc-export",
+        f"checkpoint={base}",
+        "adapters=[a.safetensors:1.0,run.adapter.safetensors:0]",
+        "output=merged.safetensors",
+    ).out
+    assert "speakers: anna, bert, carl" in merged
+    assert "from:     a.safetensors (adapter, licence X" in merged
+    weights = read_model_file(terminal.folder / "merged.safetensors").generator
+    for name, expected in load_training_checkpoint(trained)[1].items():
+        torch.testing.assert_close(weights[name], expected, atol=2e-3, rtol=0)  # a row in fp16
+        assert name == SPEAKER_TABLE or weights[name].equal(expected)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["format=adapter"], "no adapter in"),
+        (["format=adapter", "discriminators=true"], "discriminators=True is of whole models"),
+        (["format=adapter", "remove_speakers=[anna]"], "is of whole models"),
+        (["format=adapter", "adapters=[a]"], "is of whole models"),
+        (["format=adapter", "precision=int8"], "choose one of fp32, fp16"),
+        (["format=lora"], "choose one of safetensors, adapter"),
+        (["adapters=[gone.safetensors:2]"], "no adapter gone.safetensors"),
+    ],
+)
+def test_exports_that_make_no_sense_are_refused(
+    checkpoint: Callable[..., Path], terminal: Terminal, arguments: list[str], told: str
+) -> None:
+    assert told in terminal.refused(
+        "svc-export", f"checkpoint={checkpoint('hifisinger')}", *arguments
+    )

@@ -51,6 +51,11 @@ class AdapterFacts:
     format_version: int = ADAPTER_FORMAT_VERSION
     """Version of this layout."""
 
+    @property
+    def named_speakers(self) -> list[str]:
+        """Those that can be sung with."""
+        return self.speakers
+
     @classmethod
     def from_plain(cls, plain: Mapping[str, Any]) -> "AdapterFacts":
         """Out of what was JSON.

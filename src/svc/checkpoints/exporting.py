@@ -1,6 +1,7 @@
 """From any file that holds a model to a slim file that can be passed on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -8,7 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from svc.checkpoints.adapters import SPEAKER_TABLE
+from svc.checkpoints.adapter_file import AdapterFacts, write_adapter
+from svc.checkpoints.adapters import SPEAKER_TABLE, adapter_of
 from svc.checkpoints.facts import REMOVED_SPEAKER, CheckpointFacts, parent_of
 from svc.checkpoints.model_file import ModelFile, portable_config
 from svc.checkpoints.slim_file import write_slim
@@ -16,6 +18,8 @@ from svc.errors import UserError, UserErrors
 
 PRECISIONS = {"fp32": torch.float32, "fp16": torch.float16}
 SUFFIX = ".safetensors"
+ADAPTER_SUFFIX = ".adapter.safetensors"
+"""Of an adapter whose name is not given, because that of its checkpoint as a whole is the other."""
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Exported:
 
     path: Path
     size_bytes: int
-    facts: CheckpointFacts
-    has_discriminator: bool
+    facts: CheckpointFacts | AdapterFacts
+    has_discriminator: bool = False
 
 
 def export_model(
@@ -54,8 +58,7 @@ def export_model(
         UserError: a choice is not known or cannot be met, the weights are NaN or infinite, or the
             file cannot be written.
     """
-    if precision not in PRECISIONS:
-        raise UserError(f"precision={precision}: choose one of {', '.join(PRECISIONS)}.")
+    dtype = _dtype_of(precision)
     if discriminators and not model.discriminator:
         raise UserError(
             f"discriminators=true: {model.path} holds none. Leave it out; only training "
@@ -69,18 +72,35 @@ def export_model(
         source = parent_of(model.path, model.kind, model.facts.licence)
         facts = replace(facts, parents=[*facts.parents, source])
     judges = model.discriminator if discriminators else {}
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_slim(output, facts, generator, judges, PRECISIONS[precision])
-    except OSError as error:
-        raise UserError(
-            f"{output} cannot be written: {error.strerror or error}. Make room or give another "
-            f"output."
-        ) from error
+    with _writing(output):
+        write_slim(output, facts, generator, judges, dtype)
     return Exported(output, output.stat().st_size, facts, bool(judges))
 
 
-def output_path(source: Path, output: Path | None, overwrite: bool) -> Path:
+def export_adapter(
+    checkpoint: Path, output: Path, *, precision: str = "fp32", licence: str | None = None
+) -> Exported:
+    """Write what a LoRA training learned, and nothing of the model that it learned on.
+
+    Args:
+        checkpoint: of the training.
+        output: file to write, see `output_path`; folders are made.
+        precision: "fp32" or "fp16".
+        licence: of the adapter; None keeps what the checkpoint says.
+
+    Raises:
+        UserError: the checkpoint is not usable or was not trained with LoRA, or the file cannot be
+            written.
+    """
+    dtype = _dtype_of(precision)
+    adapter = adapter_of(checkpoint)
+    facts = replace(adapter.facts, licence=licence or adapter.facts.licence)
+    with _writing(output):
+        write_adapter(output, replace(adapter, facts=facts), dtype)
+    return Exported(output, output.stat().st_size, facts)
+
+
+def output_path(source: Path, output: Path | None, overwrite: bool, ending: str = SUFFIX) -> Path:
     """The file that `output` means.
 
     Args:
@@ -88,13 +108,14 @@ def output_path(source: Path, output: Path | None, overwrite: bool) -> Path:
         output: a file, or a folder; None for the folder of the source. In a folder the name is
             that of the source.
         overwrite: a file that is there may be replaced.
+        ending: of the name in a folder.
 
     Raises:
         UserError: it has another suffix than .safetensors, is the source itself, or is there.
     """
     chosen = source.parent if output is None else output
     if chosen.is_dir():
-        chosen = chosen / f"{source.stem}{SUFFIX}"
+        chosen = chosen / f"{source.stem}{ending}"
     if chosen.suffix != SUFFIX:
         raise UserError(
             f"output={output} must be a folder that is there, or a file that ends in {SUFFIX}."
@@ -140,6 +161,25 @@ def without_speakers(
     table[[name == REMOVED_SPEAKER for name in kept]] = 0
     weights[SPEAKER_TABLE] = table
     return replace(facts, speakers=kept), weights
+
+
+def _dtype_of(precision: str) -> torch.dtype:
+    if precision not in PRECISIONS:
+        raise UserError(f"precision={precision}: choose one of {', '.join(PRECISIONS)}.")
+    return PRECISIONS[precision]
+
+
+@contextmanager
+def _writing(output: Path) -> Iterator[None]:
+    """The folder is made; what the system refuses is told."""
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"{output} cannot be written: {error.strerror or error}. Make room or give another "
+            f"output."
+        ) from error
 
 
 def _not_there(name: str, known: Sequence[str]) -> str:

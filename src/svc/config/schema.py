@@ -132,7 +132,10 @@ class ExportConfig:
     """File that holds a model, or the folder of a run (then its best checkpoint)."""
     output: str | None = None
     """A file or a folder; null writes NAME.safetensors beside the checkpoint."""
+    adapters: Any = field(default_factory=list)
+    """What is merged into the model: files, each with a scale ("a.safetensors:1.0")."""
     format: str = "safetensors"
+    """safetensors, or adapter: only what LoRA learned."""
     precision: str = "fp32"
     """fp32 or fp16."""
     discriminators: bool = False
@@ -142,6 +145,40 @@ class ExportConfig:
     licence: str | None = None
     """Of the weights; null keeps what the checkpoint says."""
     overwrite: bool = False
+
+
+@dataclass
+class LayoutOptionsConfig:
+    """What a published file does not say about itself; see `LayoutOptions`."""
+
+    content: str | None = None
+    pitch: str | None = None
+    speakers: Any = None
+    """One name or a list of them."""
+    mel_log: str | None = None
+    dilation_cycle: int | None = None
+    pitch_encoding: str | None = None
+    use_energy: bool | None = None
+    use_key_shift: bool | None = None
+    vocoder_config: str | None = None
+
+
+@dataclass
+class ConvertCheckpointConfig:
+    """`svc-convert-checkpoint`: a published checkpoint -> one safetensors file of ours."""
+
+    input: str = MISSING
+    output: str | None = None
+    """A file or a folder; null writes NAME.safetensors beside the input."""
+    options: LayoutOptionsConfig = field(default_factory=LayoutOptionsConfig)
+    discriminators: bool = True
+    """Take those of a GAN along."""
+    precision: str = "fp32"
+    """fp32 or fp16."""
+    licence: str | None = None
+    overwrite: bool = False
+    verbose: bool = False
+    """Show every name."""
 
 
 @dataclass
@@ -192,6 +229,7 @@ def register_schemas() -> None:
     store.store(name="train_schema", node=TrainConfig)
     store.store(name="infer_schema", node=InferConfig)
     store.store(name="export_schema", node=ExportConfig)
+    store.store(name="convert_checkpoint_schema", node=ConvertCheckpointConfig)
     store.store(name="eval_schema", node=EvalConfig)
     store.store(name="download_schema", node=DownloadConfig)
     store.store(name="doctor_schema", node=DoctorConfig)
