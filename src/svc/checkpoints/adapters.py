@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from svc.checkpoints.adapter_file import Adapter, AdapterFacts, base_fingerprint, read_adapter
-from svc.checkpoints.facts import CheckpointFacts, parent_of
+from svc.checkpoints.facts import parent_of
 from svc.checkpoints.model_file import ModelFile
 from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.errors import UserError
@@ -65,17 +65,6 @@ def adapter_of(path: Path) -> Adapter:
 
 
 def apply_adapters(model: ModelFile, adapters: Sequence[tuple[Path, float]]) -> ModelFile:
-    """A model with adapters merged into it, see `with_adapters`."""
-    facts, generator = with_adapters(model.path, model.facts, model.generator, adapters)
-    return replace(model, facts=facts, generator=generator)
-
-
-def with_adapters(
-    base: Path,
-    facts: CheckpointFacts,
-    weights: Mapping[str, Tensor],
-    adapters: Sequence[tuple[Path, float]],
-) -> tuple[CheckpointFacts, dict[str, Tensor]]:
     """A model with what adapters learned in its weights, and their speakers at the end of its
     table. Several stack: their updates add up, each times its scale.
 
@@ -84,32 +73,30 @@ def with_adapters(
     row under that name is refused.
 
     Args:
-        base: where the model comes from, for messages.
-        facts: of the model.
-        weights: of its generator, without adaptation.
+        model: the base.
         adapters: files and scales.
 
     Raises:
         UserError: a file is not an adapter, is one of another base, or brings a speaker that the
             base has with another voice.
     """
+    if not adapters:
+        return model
     read = [(path, read_adapter(path), scale) for path, scale in adapters]
     for path, adapter, _ in read:
-        _require_base(base, weights, path, adapter)
-    adapted = dict(weights)
+        _require_base(model.path, model.generator, path, adapter)
+    weights, facts = dict(model.generator), model.facts
     for _, adapter, scale in read:
         # Adding zeros would change no weight but for the sign of a zero.
         for name, delta in adapter.deltas.items() if scale else ():
-            adapted[name] = delta.added_to(adapted[name], scale)
-    if not read:
-        return facts, adapted
+            weights[name] = delta.added_to(weights[name], scale)
     known = dict(zip(facts.speakers, weights[SPEAKER_TABLE], strict=True))
-    new = _new_speakers(base, known, [(path, adapter) for path, adapter, _ in read])
+    new = _new_speakers(model.path, known, [(path, adapter) for path, adapter, _ in read])
     rows = [row[None] for row in new.values()]
-    adapted[SPEAKER_TABLE] = torch.cat([weights[SPEAKER_TABLE], *rows])
+    weights[SPEAKER_TABLE] = torch.cat([weights[SPEAKER_TABLE], *rows])
     parents = [parent_of(path, "adapter", adapter.facts.licence) for path, adapter, _ in read]
     facts = replace(facts, speakers=[*facts.speakers, *new], parents=[*facts.parents, *parents])
-    return facts, adapted
+    return replace(model, facts=facts, generator=weights)
 
 
 def _require_base(base: Path, weights: Mapping[str, Tensor], path: Path, adapter: Adapter) -> None:

@@ -120,7 +120,7 @@ class Converter:
             refine_steps: of its schedule, up to which they are noised.
             seed: of all noise.
             adapters: files that LoRA trainings on this model made, and their scales; see
-                `with_adapters`.
+                `apply_adapters`.
 
         Raises:
             UserError: a file is not a usable checkpoint, parts do not fit each other, the device

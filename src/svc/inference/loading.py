@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.adapters import with_adapters
+from svc.checkpoints.adapters import apply_adapters
 from svc.checkpoints.facts import CheckpointFacts
 from svc.checkpoints.model_file import read_model_file
 from svc.checkpoints.runs import checkpoint_to_convert_with
@@ -47,21 +47,21 @@ def load_model(path: Path | str, adapters: Sequence[tuple[Path, float]] = ()) ->
 
     Args:
         path: of a checkpoint, a slim file or a published one, see `read_model_file`.
-        adapters: files and scales, see `with_adapters`.
+        adapters: files and scales, see `apply_adapters`.
 
     Raises:
         UserError: the file holds no usable model, or an adapter is not one of it.
     """
     path = Path(path)
-    model = read_model_file(path, with_discriminator=False)
-    facts, weights = with_adapters(path, model.facts, model.generator, adapters)
+    model = apply_adapters(read_model_file(path, with_discriminator=False), adapters)
+    facts = model.facts
     try:
         node = facts.config["arch"]["generator"]
     except KeyError as error:
         raise incomplete(path, facts, error) from error
     network: nn.Module = build(node, trusted=False, **facts.run_time_arguments(node))
     try:
-        network.load_state_dict(weights)
+        network.load_state_dict(model.generator)
     except RuntimeError as error:
         first_lines = "\n".join(str(error).splitlines()[:4])
         raise UserError(
