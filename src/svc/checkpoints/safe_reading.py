@@ -1,20 +1,20 @@
 """Reads the weights in a published file without executing anything from it.
 
-Published checkpoints are mostly pickles, and a pickle is a programme: it may name any function and
-have it called. Many also hold objects of packages that are not installed here (fairseq's
-dictionaries, omegaconf's containers, `argparse.Namespace`). So the only names that mean anything to
-the unpickler below are those of tensors and of plain containers. Every other name becomes a
-placeholder that swallows its arguments.
+Published checkpoints are mostly pickles, which `svc.checkpoints.safe_unpickling` reads. Tensors
+stay descriptions until it is known which of them are weights: the optimiser's state, twice as
+large, is never read from the disk.
 
-Tensors stay descriptions until it is known which of them are weights: the optimiser's state, twice
-as large, is never read from the disk.
+A small file may also claim to be large: compressed entries and overlapping ones in a zip, a memo of
+billions of places in a pickle, tensors that repeat a few numbers. What a file may grow to is
+bounded before memory is taken.
 """
 
+import io
 import pickle
 import sys
 import zipfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,6 +23,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from svc.checkpoints.safe_unpickling import (
+    LazyTensor,
+    RememberingUnpickler,
+    Storage,
+    Unpickler,
+    unpickled,
+)
 from svc.errors import UserError
 
 WRAPPERS = ("model", "state_dict", "generator", "hubert")
@@ -31,18 +38,13 @@ WRAPPERS = ("model", "state_dict", "generator", "hubert")
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 """First object of a file that torch wrote before version 1.6."""
 
-_DTYPES = {
-    "DoubleStorage": torch.float64,
-    "FloatStorage": torch.float32,
-    "HalfStorage": torch.float16,
-    "BFloat16Storage": torch.bfloat16,
-    "LongStorage": torch.int64,
-    "IntStorage": torch.int32,
-    "ShortStorage": torch.int16,
-    "CharStorage": torch.int8,
-    "ByteStorage": torch.uint8,
-    "BoolStorage": torch.bool,
-}
+_MOST_GROWTH = 2.0
+"""Bytes that the entries of a zip may have unpacked, for each byte of the file: torch stores them
+as they are, and repacking weights gains next to nothing."""
+_MOST_REPEATED_BYTES = 1 << 30
+"""What tensors may take beyond the numbers in the file, by repeating or sharing them."""
+_MOST_CONFIG_VALUES = 20_000
+"""That are copied of a configuration; a few lists that hold each other would be endless."""
 
 _DAMAGE = (
     pickle.UnpicklingError,
@@ -61,18 +63,38 @@ _DAMAGE = (
 """What reading a damaged, truncated or hostile file may raise."""
 
 
+@dataclass(frozen=True)
+class PublishedFile:
+    """What a published file holds."""
+
+    weights: dict[str, Tensor]
+    """Names as they were published, tensors on the CPU."""
+    config: dict[str, Any] = field(default_factory=dict)
+    """What lies beside the weights under `config`: plain containers of text, numbers and None, as
+    far as it is made of those."""
+    left_aside: tuple[str, ...] = ()
+    """Names of what else lies beside the weights."""
+
+
 def read_state_dict(path: Path) -> dict[str, Tensor]:
-    """The weights in a file: names as they were published, tensors on the CPU.
+    """The weights in a file, see `read_published_file`."""
+    return read_published_file(path).weights
+
+
+def read_published_file(path: Path) -> PublishedFile:
+    """The weights in a file, and the configuration beside them.
 
     Reads safetensors, torch's zip files and torch's files from before version 1.6. Where the
     weights lie under one of `WRAPPERS`, what is around them is left aside; so is everything that is
-    not a tensor.
+    not a tensor. Tensors that repeat numbers (strides of zero) still do.
 
     Raises:
-        UserError: the file is not there, is text, is cut short or damaged, or holds no tensors.
+        UserError: the file is not there, is text, is cut short or damaged, would take far more
+            memory than its size, or holds no tensors.
     """
     if not path.is_file():
-        raise UserError(f"{path}: there is no such file of weights.")
+        what = "a folder" if path.is_dir() else "not there"
+        raise UserError(f"{path}: there is no such file of weights; it is {what}.")
     with path.open("rb") as file:
         head = file.read(512)
     if not head or _is_text(head):
@@ -83,7 +105,7 @@ def read_state_dict(path: Path) -> dict[str, Tensor]:
         )
     try:
         if path.suffix == ".safetensors" or head[8:10] == b'{"':
-            return load_file(path)
+            return PublishedFile(load_file(path))
         read = _read_zip if head.startswith(b"PK\x03\x04") else _read_legacy
         return read(path)
     except _DAMAGE as error:
@@ -102,119 +124,26 @@ def _is_text(head: bytes) -> bool:
         return error.start >= len(head) - 3 and b"\0" not in head
 
 
-@dataclass(frozen=True)
-class _Storage:
-    """A run of numbers in the file that is not read yet."""
+def require_bounded_zip(path: Path) -> None:
+    """Refuse a zip whose entries would unpack to far more than the file.
 
-    key: str
-    dtype: torch.dtype
-    numel: int
-
-
-class _Inert:
-    """Stands for whatever the unpickler has no use for: takes everything and does nothing."""
-
-    def __new__(cls, *_: Any, **__: Any) -> "_Inert":
-        return super().__new__(cls)
-
-    def __init__(self, *_: Any, **__: Any) -> None: ...
-
-    def __call__(self, *_: Any, **__: Any) -> "_Inert":
-        return _Inert()
-
-    def __setstate__(self, state: Any) -> None: ...
-
-    def __setitem__(self, key: Any, value: Any) -> None: ...
-
-    def append(self, item: Any) -> None: ...
-
-    def extend(self, items: Any) -> None: ...
-
-    def add(self, item: Any) -> None: ...
+    Raises:
+        UserError: naming both sizes.
+        zipfile.BadZipFile: it is no zip, or a damaged one.
+    """
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    size = path.stat().st_size
+    if unpacked > _MOST_GROWTH * size:
+        raise UserError(
+            f"{path} has {size} bytes, but claims to unpack to {unpacked}: it is compressed, which "
+            f"files of weights are not, or made to fill the memory. It is not read."
+        )
 
 
-class _LazyTensor(_Inert):
-    """The description of a tensor; `_Inert` because a pickle may try to change any object."""
-
-    storage: Any = None
-    offset: Any = 0
-    size: Any = ()
-    stride: Any = ()
-
-    def read(self, numbers: Tensor) -> Tensor:
-        """The tensor, from all the numbers of its storage. Raises RuntimeError where they are too
-        few, and where the description makes no sense TypeError."""
-        return numbers.as_strided(tuple(self.size), tuple(self.stride), self.offset).clone()
-
-
-class _Dict(dict[Any, Any]):
-    """An ordered dictionary whose attributes a pickle cannot set."""
-
-    def __setstate__(self, state: Any) -> None: ...
-
-
-class _Maker(_Inert):
-    """One of the few callables that a pickle may call."""
-
-    make: Callable[..., Any]
-
-    def __call__(self, *arguments: Any, **_: Any) -> Any:
-        return self.make(*arguments)
-
-
-def _maker(make: Callable[..., Any]) -> _Maker:
-    maker = _Maker()
-    maker.make = make
-    return maker
-
-
-def _lazy_tensor(*arguments: Any) -> _Inert:
-    """torch._utils._rebuild_tensor_v2(storage, offset, size, stride, ...)."""
-    if len(arguments) < 4:
-        return _Inert()
-    tensor = _LazyTensor()
-    tensor.storage, tensor.offset, tensor.size, tensor.stride = arguments[:4]
-    return tensor
-
-
-def _of_type(*arguments: Any) -> Any:
-    """torch._tensor._rebuild_from_type_v2(make, type, arguments, state): with attributes."""
-    make = arguments[0] if arguments else None
-    return make(*arguments[2]) if isinstance(make, _Maker) else _Inert()
-
-
-_MEANINGFUL: dict[tuple[str, str], Callable[..., Any]] = {
-    ("collections", "OrderedDict"): _Dict,
-    ("builtins", "set"): set,
-    ("__builtin__", "set"): set,
-    ("torch", "Size"): tuple,
-    ("torch._utils", "_rebuild_tensor"): _lazy_tensor,
-    ("torch._utils", "_rebuild_tensor_v2"): _lazy_tensor,
-    ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
-    ("torch._utils", "_rebuild_parameter_with_state"): lambda data, *_: data,
-    ("torch._tensor", "_rebuild_from_type_v2"): _of_type,
-}
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors and plain containers; nothing else is looked up, imported or called."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if module in ("torch", "torch.storage") and name in _DTYPES:
-            return _DTYPES[name]
-        make = _MEANINGFUL.get((module, name))
-        return _Inert if make is None else _maker(make)
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        """("storage", type, key, location, numel, ...), which is how torch names a storage."""
-        kind, dtype, key, _, numel = pid[:5]
-        if kind != "storage" or not isinstance(dtype, torch.dtype):
-            raise pickle.UnpicklingError(f"an unknown kind of storage: {kind!r}")
-        return _Storage(str(key), dtype, int(numel))
-
-
-def _read_zip(path: Path) -> dict[str, Tensor]:
+def _read_zip(path: Path) -> PublishedFile:
     """torch's format since 1.6: a zip of one pickle and a file per storage, in one folder."""
+    require_bounded_zip(path)
     with zipfile.ZipFile(path) as archive:
         (pickled,) = (name for name in archive.namelist() if name.endswith("/data.pkl"))
         folder = pickled.removesuffix("data.pkl")
@@ -222,80 +151,128 @@ def _read_zip(path: Path) -> dict[str, Tensor]:
         if order in archive.namelist() and archive.read(order).decode() != sys.byteorder:
             raise ValueError(f"written on a machine with {archive.read(order).decode()} endian")
         with archive.open(pickled) as file:
-            lazy = _weights_of(_Unpickler(file).load(), path)
-        return _read_tensors(lazy, lambda storage: archive.read(f"{folder}data/{storage.key}"))
+            content = unpickled(Unpickler, io.BytesIO(file.read()))
+        lazy = _weights_of(content, path)
+        weights = _read_tensors(
+            lazy, lambda storage: archive.read(f"{folder}data/{storage.key}"), path
+        )
+    return PublishedFile(weights, *_around(content, lazy))
 
 
-def _read_legacy(path: Path) -> dict[str, Tensor]:
+def _read_legacy(path: Path) -> PublishedFile:
     """torch's format before 1.6: pickles one after the other, then the storages."""
     with path.open("rb") as file:
-        if _Unpickler(file).load() != _LEGACY_MAGIC:
+        if unpickled(Unpickler, file) != _LEGACY_MAGIC:
             raise pickle.UnpicklingError("a pickle, but not one that torch wrote")
-        _Unpickler(file).load()  # version of the protocol
-        facts = _Unpickler(file).load()
+        unpickled(Unpickler, file)  # version of the protocol
+        facts = unpickled(Unpickler, file)
         if not facts["little_endian"]:
             raise ValueError("written on a machine with big endian")
-        unpickler = _RememberingUnpickler(file)
-        content = unpickler.load()
+        storages: dict[str, Storage] = {}
+        content = unpickled(lambda file: RememberingUnpickler(file, storages), file)
         places = {}
-        for key in _Unpickler(file).load():
+        for key in unpickled(Unpickler, file):
             numel = int.from_bytes(file.read(8), "little", signed=True)
             places[str(key)] = file.tell()
-            file.seek(numel * unpickler.storages[str(key)].dtype.itemsize, 1)
+            file.seek(numel * storages[str(key)].dtype.itemsize, 1)
         lazy = _weights_of(content, path)
-        return _read_tensors(lazy, lambda storage: _read_at(file, places[storage.key], storage))
+        weights = _read_tensors(
+            lazy, lambda storage: _read_at(file, places[storage.key], storage), path
+        )
+    return PublishedFile(weights, *_around(content, lazy))
 
 
-class _RememberingUnpickler(_Unpickler):
-    """Keeps what it learned of each storage: the old format tells their types only once."""
-
-    def __init__(self, file: IO[bytes]) -> None:
-        super().__init__(file)
-        self.storages: dict[str, _Storage] = {}
-
-    def persistent_load(self, pid: Any) -> _Storage:
-        storage = super().persistent_load(pid)
-        return self.storages.setdefault(storage.key, storage)
-
-
-def _read_at(file: IO[bytes], place: int, storage: _Storage) -> bytes:
+def _read_at(file: IO[bytes], place: int, storage: Storage) -> bytes:
     file.seek(place)
     return file.read(storage.numel * storage.dtype.itemsize)
 
 
-def _weights_of(content: Any, path: Path) -> dict[str, _LazyTensor]:
+def _weights_of(content: Any, path: Path) -> dict[str, LazyTensor]:
     """The tensors of the outermost dictionary that has any, `WRAPPERS` taken off."""
     if isinstance(content, dict):
         candidates = [content, *(content.get(name) for name in WRAPPERS)]
         for candidate in candidates:
             if isinstance(candidate, dict):
-                found = {str(k): v for k, v in candidate.items() if isinstance(v, _LazyTensor)}
+                found = {
+                    key: value
+                    for key, value in candidate.items()
+                    if isinstance(key, str) and isinstance(value, LazyTensor)
+                }
                 if found:
                     return found
-    keys = ", ".join(map(str, list(content)[:8])) if isinstance(content, dict) else "no dictionary"
+    named = [key for key in content if isinstance(key, str)] if isinstance(content, dict) else []
+    keys = (
+        ", ".join(key[:60] for key in named[:8]) if isinstance(content, dict) else "no dictionary"
+    )
     raise UserError(
         f"{path} holds no weights: expected tensors by name, at the top or under one of "
         f"{', '.join(WRAPPERS)}; found {keys or 'an empty dictionary'}."
     )
 
 
+def _around(
+    content: dict[Any, Any], weights: dict[str, LazyTensor]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
+    """What lies beside the weights: the configuration, and names of the rest."""
+    if any(value is content.get(name) for name, value in weights.items()):  # nothing is around them
+        return {}, ()
+    config = _Copy().of(content.get("config"))
+    others = [
+        name
+        for name, value in content.items()
+        if isinstance(name, str)
+        and not (isinstance(value, dict) and weights.keys() <= value.keys())
+    ]
+    return (config if isinstance(config, dict) else {}), tuple(others)
+
+
+class _Copy:
+    """Copies text, numbers and containers of them, and puts None in the place of anything else."""
+
+    def __init__(self) -> None:
+        self._left = _MOST_CONFIG_VALUES
+
+    def of(self, value: Any) -> Any:
+        """The copy; None where too much has been copied already."""
+        self._left -= 1
+        if self._left < 0:
+            return None
+        if isinstance(value, dict):
+            return {key: self.of(inner) for key, inner in value.items() if isinstance(key, str)}
+        if isinstance(value, list | tuple):
+            return [self.of(item) for item in value]
+        return value if type(value) in (str, int, float, bool) else None
+
+
 def _read_tensors(
-    lazy: dict[str, _LazyTensor], read: Callable[[_Storage], bytes]
+    lazy: dict[str, LazyTensor], read: Callable[[Storage], bytes], path: Path
 ) -> dict[str, Tensor]:
-    """Each tensor with its numbers; a storage that several share is read again for each."""
-    tensors = {}
+    """Each tensor with its numbers; a storage that several share is read once."""
+    of_storage: dict[str, list[str]] = {}
+    claimed = 0
     for name, tensor in lazy.items():
         storage = tensor.storage
-        if not isinstance(storage, _Storage):
+        if not isinstance(storage, Storage):
             raise pickle.UnpicklingError(f"{name} has no storage")
+        of_storage.setdefault(storage.key, []).append(name)
+        claimed += tensor.bytes(storage.dtype.itemsize)
+    size = path.stat().st_size
+    if claimed > _MOST_GROWTH * size + _MOST_REPEATED_BYTES:
+        raise UserError(
+            f"{path} has {size} bytes, but its weights would take {claimed}: it repeats a few "
+            f"numbers to fill the memory, and is not read."
+        )
+    tensors: dict[str, Tensor] = {}
+    for names in of_storage.values():
+        storage = lazy[names[0]].storage
         size = storage.numel * storage.dtype.itemsize
         data = read(storage)
         if len(data) < size:
-            raise EOFError(f"{name} has {len(data)} bytes of {size}")
+            raise EOFError(f"{names[0]} has {len(data)} bytes of {size}")
         numbers = (
             torch.frombuffer(bytearray(data), dtype=storage.dtype, count=storage.numel)
             if storage.numel
             else torch.empty(0, dtype=storage.dtype)
         )
-        tensors[name] = tensor.read(numbers)
-    return tensors
+        tensors |= {name: lazy[name].read(numbers) for name in names}
+    return {name: tensors[name] for name in lazy}
