@@ -141,3 +141,10 @@ def content_choice(
             f"known to give: it converts only with options.content=… that does."
         )
     return choice, (note,)
+
+
+def pitch_choice(options: LayoutOptions, default: str) -> tuple[str, tuple[str, ...]]:
+    """The option of the group pitch, and notes about it."""
+    if options.pitch is not None:
+        return options.pitch, ()
+    return default, (f"pitch={default} is assumed; options.pitch=… names another tracker.",)
