@@ -188,18 +188,20 @@ def _read_at(file: IO[bytes], place: int, storage: Storage) -> bytes:
 
 
 def _weights_of(content: Any, path: Path) -> dict[str, LazyTensor]:
-    """The tensors of the outermost dictionary that has any, `WRAPPERS` taken off."""
+    """The tensors of the outermost dictionary, or of one under `WRAPPERS` that has more of them."""
     if isinstance(content, dict):
-        candidates = [content, *(content.get(name) for name in WRAPPERS)]
-        for candidate in candidates:
-            if isinstance(candidate, dict):
-                found = {
-                    key: value
-                    for key, value in candidate.items()
-                    if isinstance(key, str) and isinstance(value, LazyTensor)
-                }
-                if found:
-                    return found
+        candidates = [
+            {
+                key: value
+                for key, value in candidate.items()
+                if isinstance(key, str) and isinstance(value, LazyTensor)
+            }
+            for candidate in (content, *(content.get(name) for name in WRAPPERS))
+            if isinstance(candidate, dict)
+        ]
+        found = max(candidates, key=len)
+        if found:
+            return found
     named = [key for key in content if isinstance(key, str)] if isinstance(content, dict) else []
     keys = (
         ", ".join(key[:60] for key in named[:8]) if isinstance(content, dict) else "no dictionary"

@@ -11,7 +11,8 @@ for the final projection. The positional convolution's weight norm, of which tor
 new spelling, is folded.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -39,6 +40,8 @@ class HubertWeights:
     shape: HubertShape
     tensors: dict[str, Tensor]
     """float32, by the names of fairseq2's modules."""
+    used: tuple[str, ...]
+    """Published names that they were made of."""
 
 
 @dataclass(frozen=True)
@@ -159,16 +162,14 @@ def convert_hubert(
         UserErrors: tensors are missing, left over or of a wrong shape; each is named.
     """
     found = _without_prefixes(published)
-    layout = next((x for x in _LAYOUTS if x.convolution.format(0) in found), None)
+    layout = _layout_of(found)
     if layout is None:
         raise UserError(
             f"{file} is in none of the known layouts of HuBERT: expected a tensor "
             f"{' or '.join(x.convolution.format(0) for x in _LAYOUTS)}, found "
             f"{', '.join(sorted(found)[:6])}, ... ({len(found)} in all)."
         )
-    layers = 0
-    while any(name.startswith(layout.layer.format(layers)) for name in found):
-        layers += 1
+    layers = _layers_in(found, layout)
     if not 1 <= layer <= layers:
         raise UserError(f"content.layer={layer} is not in {file}, which has layers 1 to {layers}.")
     names = dict(_names(layout, layers))
@@ -184,17 +185,49 @@ def convert_hubert(
         layout=layout.name,
         shape=shape,
         tensors={name: tensors[name].float().contiguous() for name in wanted},
+        used=_used({names[n] for n in wanted if n in names} | spelling_names, published, layout),
     )
 
 
-def _without_prefixes(published: dict[str, Tensor]) -> dict[str, Tensor]:
+def hubert_layout_in(published: Mapping[str, Tensor]) -> tuple[str, int, bool] | None:
+    """Name of the layout, number of transformer layers, and whether there is a final projection;
+    None where the weights are no HuBERT's."""
+    found = _without_prefixes(published)
+    layout = _layout_of(found)
+    if layout is None:
+        return None
+    return layout.name, _layers_in(found, layout), f"{layout.projection}.weight" in found
+
+
+def _layout_of(found: Mapping[str, Tensor]) -> _Layout | None:
+    return next((x for x in _LAYOUTS if x.convolution.format(0) in found), None)
+
+
+def _layers_in(found: Mapping[str, Tensor], layout: _Layout) -> int:
+    layers = 0
+    while any(name.startswith(layout.layer.format(layers)) for name in found):
+        layers += 1
+    return layers
+
+
+def _used(names: set[str], published: Mapping[str, Tensor], layout: _Layout) -> tuple[str, ...]:
+    """The published names, prefixes and all, of tensors that are used; of queries, keys and values
+    in one that one."""
+    if layout.fused_attention:
+        split = re.compile(r"self_attn\.[qkv]_proj\.")
+        names = {split.sub(layout.fused_attention, name) for name in names}
+    return tuple(name for name in published if _without_prefix(name) in names)
+
+
+def _without_prefixes(published: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Names without `module.` (training on several GPUs) and `hubert.` (a task's model)."""
-    found = {}
-    for name, tensor in published.items():
-        for prefix in _PREFIXES:
-            name = name.removeprefix(prefix)
-        found[name] = tensor
-    return found
+    return {_without_prefix(name): tensor for name, tensor in published.items()}
+
+
+def _without_prefix(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
 
 
 def _names(layout: _Layout, layers: int) -> Iterator[tuple[str, str]]:

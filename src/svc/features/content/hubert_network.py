@@ -55,7 +55,7 @@ class HubertNetwork:
     """
 
     def __init__(self, weights: HubertWeights, device: str, dtype: torch.dtype) -> None:
-        frontend, encoder = _built(weights)
+        frontend, encoder = built_encoder(weights)
         self.channels = weights.shape.projected_channels or weights.shape.channels
         self._device = torch.device(device)
         self._chunk_frames = _CHUNK_FRAMES[self._device.type]
@@ -158,7 +158,7 @@ def fairseq2_wav2vec2() -> Any:
     return wav2vec2
 
 
-def _built(weights: HubertWeights) -> tuple[Any, Any]:
+def built_encoder(weights: HubertWeights) -> tuple[Any, Any]:
     """Frontend and transformer of fairseq2 that hold the weights, for inference."""
     wav2vec2 = fairseq2_wav2vec2()
     factory = wav2vec2.Wav2Vec2EncoderFactory(_config(wav2vec2, weights.shape))

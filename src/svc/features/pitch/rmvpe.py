@@ -277,7 +277,11 @@ def load_rmvpe(file: Path) -> Rmvpe:
     Raises:
         UserError: the file does not hold RMVPE's weights; it says which are missing or wrong.
     """
-    state = read_state_dict(file)
+    return rmvpe_of(read_state_dict(file), file)
+
+
+def rmvpe_of(state: dict[str, Tensor], file: Path) -> Rmvpe:
+    """As `load_rmvpe`, of weights that are read already; `file` is for messages."""
     last = state.get("cnn.weight")
     published = last is None or last.dim() != 4
     size = RmvpeSize() if last is None or published else RmvpeSize.of(state, last.shape[1])
