@@ -258,8 +258,8 @@ def test_a_sweep_runs_each_value_in_a_folder_of_its_own(terminal: Terminal) -> N
     long_path = "/".join(["a_folder_with_quite_a_long_name"] * 8)  # names end at 255 characters
     terminal("svc-train", "-m", *TINY_DEMO, "optim.lr=0.001,0.002", f"dataset.path={long_path}")
     (sweep,) = terminal.folder.glob("outputs/multirun/*")
-    leaderboard = ["leaderboard.csv", "leaderboard.html"]
-    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", *leaderboard, "multirun.yaml"]
+    of_all = ["leaderboard.csv", "leaderboard.html", "multirun.yaml"]
+    assert sorted(path.name for path in sweep.iterdir()) == ["0", "1", *of_all]
     for job, lr in (("0", 0.001), ("1", 0.002)):
         assert f"optim.lr={lr}" in (sweep / job / ".hydra" / "overrides.yaml").read_text()
         assert (sweep / job / "checkpoints" / "last.ckpt").is_file()
