@@ -38,7 +38,8 @@ class Terminal:
 
     def run(self, command: str, *arguments: str) -> Said:
         """`command` is a console script such as "svc-train"."""
-        main = import_module(f"svc.cli.{command.removeprefix('svc-')}").main
+        module = command.removeprefix("svc-").replace("-", "_")
+        main = import_module(f"svc.cli.{module}").main
         self._monkeypatch.setattr(sys, "argv", [command, *arguments])
         self._capsys.readouterr()
         with pytest.raises(SystemExit) as ended:

@@ -12,7 +12,7 @@ from command_line import Terminal
 
 COMMANDS = (
     *("svc-preprocess", "svc-train", "svc-infer", "svc-download", "svc-eval"),
-    "svc-doctor",
+    *("svc-doctor", "svc-convert-checkpoint"),
 )
 DEMO = ("experiment=demo", "trainer=cpu")
 TINY_DEMO = (
@@ -41,7 +41,7 @@ print("HEAVY:", sorted(heavy & set(sys.modules)))
 @pytest.mark.parametrize("command", COMMANDS)
 def test_help_and_cfg_are_there_and_import_nothing_heavy(command: str, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIGHT, command.removeprefix("svc-")],
+        [sys.executable, "-c", LIGHT, command.removeprefix("svc-").replace("-", "_")],
         capture_output=True,
         text=True,
         check=False,

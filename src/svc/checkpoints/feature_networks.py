@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from svc.checkpoints.atomic_io import write_safetensors
 from svc.checkpoints.layouts.base import KeyReport, LayoutOptions
 from svc.checkpoints.published import require_finite
 from svc.checkpoints.safe_reading import read_published_file
@@ -48,6 +50,35 @@ def feature_network_in(path: Path, options: LayoutOptions) -> FeatureNetwork | N
         return None
     require_finite(weights, path)
     return _rmvpe(weights, path) if is_rmvpe else _hubert(weights, path, options)
+
+
+def write_feature_network(network: FeatureNetwork, output: Path, precision: str = "fp32") -> None:
+    """Write the weights that are used as safetensors, which `content.model` or `pitch.model` take.
+
+    Args:
+        network: read from a published file.
+        output: file to write; its folder is made.
+        precision: "fp32", or "fp16" for matrices and kernels.
+
+    Raises:
+        UserError: a weight is too large for fp16, or the file cannot be written.
+    """
+    if precision not in ("fp32", "fp16"):
+        raise UserError(f"precision={precision}: choose one of fp32, fp16.")
+    tensors = {name: _stored(weight, precision) for name, weight in network.weights.items()}
+    require_finite(tensors, output)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_safetensors(output, tensors, {"format": "pt"})
+    except OSError as error:
+        raise UserError(f"{output} cannot be written: {error.strerror or error}.") from error
+
+
+def _stored(weight: Tensor, precision: str) -> Tensor:
+    if not weight.is_floating_point():
+        return weight.contiguous()
+    half = precision == "fp16" and weight.ndim > 1
+    return weight.to(torch.float16 if half else torch.float32).contiguous()
 
 
 def _rmvpe(weights: dict[str, Tensor], path: Path) -> FeatureNetwork:

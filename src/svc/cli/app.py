@@ -35,6 +35,7 @@ _PATH_KEYS = (
     "content_model",
     "pitch.model",
     "checkpoint_dir",
+    "options.vocoder_config",
     "task.recordings",
     "task.checkpoint",
 )
