@@ -46,7 +46,7 @@ _MOST_REPEATED_BYTES = 1 << 30
 _MOST_CONFIG_VALUES = 20_000
 """That are copied of a configuration; a few lists that hold each other would be endless."""
 
-_DAMAGE = (
+DAMAGE = (
     pickle.UnpicklingError,
     zipfile.BadZipFile,
     SafetensorError,
@@ -108,7 +108,7 @@ def read_published_file(path: Path) -> PublishedFile:
             return PublishedFile(load_file(path))
         read = _read_zip if head.startswith(b"PK\x03\x04") else _read_legacy
         return read(path)
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise UserError(
             f"{path} cannot be read as weights: it is cut short, damaged, or of another kind "
             f"({type(error).__name__}: {error}). Expected a safetensors file or one that torch "
@@ -138,6 +138,24 @@ def require_bounded_zip(path: Path) -> None:
         raise UserError(
             f"{path} has {size} bytes, but claims to unpack to {unpacked}: it is compressed, which "
             f"files of weights are not, or made to fill the memory. It is not read."
+        )
+
+
+def require_bounded(claimed_bytes: int, path: Path) -> None:
+    """Refuse weights that would take far more memory than their file has bytes.
+
+    Args:
+        claimed_bytes: of all weights, every number written out.
+        path: of the file.
+
+    Raises:
+        UserError: naming both sizes.
+    """
+    size = path.stat().st_size
+    if claimed_bytes > _MOST_GROWTH * size + _MOST_REPEATED_BYTES:
+        raise UserError(
+            f"{path} has {size} bytes, but its weights would take {claimed_bytes}: it repeats a "
+            f"few numbers to fill the memory, and is not read."
         )
 
 
@@ -258,12 +276,7 @@ def _read_tensors(
             raise pickle.UnpicklingError(f"{name} has no storage")
         of_storage.setdefault(storage.key, []).append(name)
         claimed += tensor.bytes(storage.dtype.itemsize)
-    size = path.stat().st_size
-    if claimed > _MOST_GROWTH * size + _MOST_REPEATED_BYTES:
-        raise UserError(
-            f"{path} has {size} bytes, but its weights would take {claimed}: it repeats a few "
-            f"numbers to fill the memory, and is not read."
-        )
+    require_bounded(claimed, path)
     tensors: dict[str, Tensor] = {}
     for names in of_storage.values():
         storage = lazy[names[0]].storage

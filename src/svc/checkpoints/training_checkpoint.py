@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.safe_reading import DAMAGE, require_bounded, require_bounded_zip
 from svc.checkpoints.slim_file import require_finite
 from svc.errors import UserError
 from svc.models.lora import merged_lora_state
@@ -172,18 +173,28 @@ def own_checkpoint(path: Path) -> dict[str, Any] | None:
     but not a checkpoint of ours.
 
     Raises:
-        UserError: it is cut short or damaged.
+        UserError: it is cut short, damaged, or made to fill the memory.
         pickle.UnpicklingError: it holds objects that are not plain data; nothing was run.
     """
     try:
+        require_bounded_zip(path)
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
+    except pickle.UnpicklingError:
+        raise
+    except DAMAGE as error:
+        what = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError(
-            f"The checkpoint {path} cannot be read; it is probably cut short "
-            f"({str(error).splitlines()[0]}). Copy it again, or use another one of the run."
+            f"The checkpoint {path} cannot be read; it is probably cut short ({what}). Copy it "
+            f"again, or use another one of the run."
         ) from error
-    is_ours = isinstance(checkpoint, dict) and _is_ours(checkpoint.get(SVC_KEY))
-    return checkpoint if is_ours else None
+    if not isinstance(checkpoint, dict) or not _is_ours(checkpoint.get(SVC_KEY)):
+        return None
+    state = checkpoint.get("state_dict", {})
+    if not isinstance(state, dict):
+        raise UserError(f"The checkpoint {path} holds no weights by name; it is damaged.")
+    weights = [value for value in state.values() if torch.is_tensor(value)]
+    require_bounded(sum(weight.numel() * weight.element_size() for weight in weights), path)
+    return checkpoint
 
 
 def _is_ours(state: Any) -> bool:

@@ -82,7 +82,7 @@ def _convert_model(
     source: Path, output: Path, options: "LayoutOptions", plain: Mapping[str, Any]
 ) -> "_Told":
     from svc.checkpoints.exporting import export_model
-    from svc.checkpoints.layouts.recognition import LAYOUTS
+    from svc.checkpoints.layouts.recognition import description_of
     from svc.checkpoints.model_file import OWN_KIND, read_model_file
 
     model = read_model_file(source, options, with_discriminator=plain["discriminators"])
@@ -99,9 +99,8 @@ def _convert_model(
         licence=plain["licence"],
     )
     facts = exported.facts
-    what = f"{source.name} is {model.kind}: {description}"
+    what = f"{source.name} is {model.kind}: {description_of(model.kind)}"
     judges = ", with discriminators" if exported.has_discriminator else ""
-    description = next(layout.description for layout in LAYOUTS if layout.kind == model.kind)
     use = (
         f"Use it: svc-infer checkpoint={output} input=FILE, or train on with svc-train "
         f"pretrained={output}."
