@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from svc.checkpoints.layouts.base import LayoutOptions
 from svc.checkpoints.layouts.denoiser import DenoiserSize, TranslatedWeights, translate_denoiser
-from svc.diffusion.schedule import cosine_schedule, linear_schedule
+from svc.diffusion.schedule import cosine_schedule
 from svc.errors import UserError, UserErrors
 
 NEPERS_PER_DECADE = 2.30259
@@ -111,7 +112,8 @@ def _schedule(betas: Tensor, name: str) -> tuple[str, dict[str, Any], tuple[str,
         raise UserError(f"{name} {list(betas.shape)} must be a row of numbers between 0 and 1.")
     steps = len(betas)
     first, last = (float(f"{float(betas[index]):.6g}") for index in (0, -1))
-    if first <= last and _agree(betas, linear_schedule(steps, last, first).betas):
+    line = torch.linspace(first, last, steps, dtype=torch.float64)
+    if first <= last and _agree(betas, line):
         return "linear", {"steps": steps, "max_beta": last, "min_beta": first}, ()
     if _agree(betas, cosine_schedule(steps).betas):
         return "cosine", {"steps": steps}, ("Its noise schedule is the cosine one.",)
