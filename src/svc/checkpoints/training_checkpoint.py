@@ -1,6 +1,7 @@
 """What a training checkpoint says about itself, and how it is read without trusting it."""
 
 import pickle
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -178,7 +179,9 @@ def own_checkpoint(path: Path) -> dict[str, Any] | None:
     """
     try:
         require_bounded_zip(path)
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of files that turn out to be others'
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
         raise
     except DAMAGE as error:
