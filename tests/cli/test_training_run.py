@@ -26,9 +26,10 @@ from svc.cli import training_run
 from svc.cli.training_run import (
     checkpoint_to_continue,
     prepared_store,
+    trained_vocoder,
     with_absolute_folders,
     with_mel_bounds,
-    with_trained_vocoder,
+    with_vocoder_shape,
 )
 from svc.config.paths import conf_dir
 from svc.config.resolvers import register_resolvers
@@ -42,6 +43,10 @@ from svc.training.runs import write_run_file
 from tiny_checkpoint import GENERATORS, checkpoint
 
 __all__ = ["checkpoint"]
+
+
+def shaped(config: dict[str, Any]) -> dict[str, Any]:
+    return with_vocoder_shape(config, trained_vocoder(config, SPEC))
 
 
 def config(tmp_path: Path, **changes: Any) -> dict[str, Any]:
@@ -113,7 +118,7 @@ def test_a_trained_vocoder_brings_its_own_shape(
         "vocoder": {"_target_": "svc.models.griffin_lim.GriffinLim", "iterations": 8},
         "arch": {"generator": {**GENERATORS["flowsvc"], "vocoder": {"_target_": "other"}}},
     }
-    completed = with_trained_vocoder(asked, SPEC)
+    completed = shaped(asked)
     assert completed["vocoder"] == GENERATORS["nsf_hifigan"]
     assert completed["arch"]["generator"]["vocoder"] == GENERATORS["nsf_hifigan"]
     assert asked["vocoder"]["iterations"] == 8
@@ -121,28 +126,28 @@ def test_a_trained_vocoder_brings_its_own_shape(
     (tmp_path / "run" / "checkpoints").mkdir(parents=True)
     Path(asked["vocoder_weights"]).rename(tmp_path / "run" / "checkpoints" / "best.ckpt")
     asked["vocoder_weights"] = str(tmp_path / "run")
-    assert with_trained_vocoder(asked, SPEC) == {
+    assert shaped(asked) == {
         **completed,
         "vocoder_weights": str(tmp_path / "run"),
     }
     # Fine-tuning the vocoder itself.
     itself = {**asked, "arch": {"generator": {"_target_": GENERATORS["nsf_hifigan"]["_target_"]}}}
-    assert with_trained_vocoder(itself, SPEC)["arch"]["generator"] == GENERATORS["nsf_hifigan"]
+    assert shaped(itself)["arch"]["generator"] == GENERATORS["nsf_hifigan"]
 
 
 def test_without_a_trained_vocoder_nothing_changes() -> None:
     asked = {"vocoder_weights": None, "vocoder": {"_target_": "any"}, "arch": {}}
-    assert with_trained_vocoder(asked, SPEC) == asked
+    assert shaped(asked) == asked
 
 
 def test_a_vocoder_that_does_not_fit_is_refused(checkpoint: Callable[..., Path]) -> None:
     other = checkpoint("nsf_hifigan", audio=replace(SPEC, mel_max_hz=16_000.0))
     asked = {"vocoder_weights": str(other), "arch": {"generator": GENERATORS["diffsvc"]}}
     with pytest.raises(UserError, match=r"mel_max_hz is 16000\.0, not 22050"):
-        with_trained_vocoder(asked, SPEC)
+        shaped(asked)
     learns = {"vocoder_weights": str(checkpoint("nsf_hifigan")), "vocoder": {}}
     with pytest.raises(UserError, match="learns its own decoder"):
-        with_trained_vocoder({**learns, "arch": {"generator": GENERATORS["hifisinger"]}}, SPEC)
+        shaped({**learns, "arch": {"generator": GENERATORS["hifisinger"]}})
 
 
 @pytest.mark.parametrize("relative", [False, True])
@@ -200,9 +205,11 @@ def test_training_begins_with_the_trained_vocoder(
             ],
         )
     plain: dict[str, Any] = OmegaConf.to_container(composed, resolve=True)  # type: ignore[assignment]
-    completed = with_trained_vocoder(plain, SPEC)
+    completed = shaped(plain)
     store = FeatureStore.open(tmp_path / "store")
-    module = training_run.training_parts(completed, SPEC, store, tmp_path / "run").module
+    module = training_run.training_parts(
+        completed, SPEC, store, tmp_path / "run", vocoder=trained_vocoder(plain, SPEC)
+    ).module
     trained = load_vocoder(path, SPEC).network.state_dict()
     assert module.facts.config["vocoder_weights"] == path.name, "tells nobody where it lay"
     for network in (module.generator, module.ema.network):

@@ -22,7 +22,8 @@ SPEAKER_TABLE = "conditioner.speaker.weight"
 
 
 def adapter_of(path: Path) -> Adapter:
-    """What a LoRA training has learned so far: updates, and the speakers of its table.
+    """What a LoRA training has learned so far: updates, and the speakers that it had
+    recordings of.
 
     Args:
         path: of a training checkpoint.
@@ -41,7 +42,9 @@ def adapter_of(path: Path) -> Adapter:
             f"with format=safetensors, or fine-tune with lora.rank=16 first."
         )
     base = facts.parents[-1] if facts.parents else {}
-    speakers = facts.named_speakers
+    # Voices of the base are the base's to give: one that is removed there shall not come back.
+    of_dataset = facts.config.get("dataset_speakers", facts.named_speakers)
+    speakers = [name for name in facts.named_speakers if name in of_dataset]
     rows = [before[SPEAKER_TABLE][facts.speakers.index(name)] for name in speakers]
     scale = next(iter(deltas.values())).scale
     deltas = {
@@ -60,7 +63,7 @@ def adapter_of(path: Path) -> Adapter:
             parents=facts.parents,
         ),
         deltas,
-        torch.stack(rows),
+        torch.stack(rows) if rows else before[SPEAKER_TABLE][:0],
     )
 
 

@@ -28,6 +28,7 @@ _PATH_KEYS = (
     "resume",
     "vocoder",
     "vocoder_weights",
+    "pretrained",
     "refine.checkpoint",
     "speaker_curve",
     "dataset.path",

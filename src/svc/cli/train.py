@@ -38,7 +38,8 @@ def train(config: Any) -> float | None:
     """
     from hydra.core.hydra_config import HydraConfig
 
-    from svc.cli.parts import plain_config
+    from svc.cli.parts import extraction_settings, plain_config
+    from svc.cli.pretrained_run import read_pretrained, with_pretrained_shape
     from svc.cli.processes import (
         is_first,
         processes_to_start,
@@ -50,10 +51,11 @@ def train(config: Any) -> float | None:
         checkpoint_to_continue,
         prepared_store,
         run_of,
+        trained_vocoder,
         training_parts,
         with_absolute_folders,
         with_mel_bounds,
-        with_trained_vocoder,
+        with_vocoder_shape,
     )
     from svc.config.instantiate import build
     from svc.memory import keep_freed_memory, restart_peak_memory
@@ -71,13 +73,17 @@ def train(config: Any) -> float | None:
         config.paths.run_dir = str(run_of(checkpoint))
         plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
-    completed = with_trained_vocoder(plain, spec)  # before any work: it may be refused
+    # Before any work: they may be refused.
+    pretrained, vocoder = read_pretrained(plain, checkpoint), trained_vocoder(plain, spec)
+    completed = with_pretrained_shape(plain, pretrained, spec, extraction_settings(plain))
+    completed = with_vocoder_shape(completed, vocoder)
     store = prepared_store(plain, spec)
     if (count := processes_to_start(plain["trainer"])) > 1:
         run_processes(count, HydraConfig.get().overrides.task, run_dir, checkpoint)
         summary = read_summary(run_dir)
         return summary.score if summary else None
-    parts = training_parts(with_mel_bounds(completed, spec, store), spec, store, run_dir)
+    completed = with_mel_bounds(completed, spec, store)
+    parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder)
     if is_first():
         write_run_file(run_dir, plain)
     started_s = time.perf_counter()

@@ -11,13 +11,21 @@ import lightning as L
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.facts import CheckpointFacts
 from svc.cli.parts import extraction_settings, prepare_dataset
+from svc.cli.pretrained_run import (
+    Pretrained,
+    begin_with,
+    judge_with,
+    keeps_other_rows,
+    speakers_of,
+)
 from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule
 from svc.data.mel_statistics import mel_bounds
 from svc.data.store import MANIFEST, FeatureStore
 from svc.errors import UserError, UserErrors
-from svc.inference.loading import load_vocoder
+from svc.inference.loading import LoadedVocoder, load_vocoder
 from svc.models.mel_level import energy_level
+from svc.training.finetuning import KeepSpeakerRows
 from svc.training.runs import (
     checkpoint_to_resume,
     find_resumable_run,
@@ -26,6 +34,9 @@ from svc.training.runs import (
 )
 
 _logger = logging.getLogger(__name__)
+
+_WEIGHTS = ("vocoder_weights", "pretrained")
+"""Settings that name files of weights."""
 
 _DIFFERENCES_SHOWN = 5
 """Settings that `resume=auto` names where it finds nothing; the rest is counted."""
@@ -112,25 +123,43 @@ def prepared_store(config: Mapping[str, Any], spec: AudioSpec) -> FeatureStore:
 
 
 def training_parts(
-    config: Mapping[str, Any], spec: AudioSpec, store: FeatureStore, run_dir: Path
+    config: Mapping[str, Any],
+    spec: AudioSpec,
+    store: FeatureStore,
+    run_dir: Path,
+    pretrained: Pretrained | None = None,
+    vocoder: LoadedVocoder | None = None,
 ) -> TrainingParts:
-    """Trainer, module and data of a run."""
+    """Trainer, module and data of a run.
+
+    Args:
+        config: plain, with the shapes of what is loaded.
+        spec: framing and mel.
+        store: of the dataset.
+        run_dir: folder of the run.
+        pretrained: what it begins with.
+        vocoder: of `vocoder_weights`.
+    """
     L.seed_everything(config["seed"], verbose=False)
     wanted = extraction_settings(config)
+    plan = speakers_of(config, pretrained, store.speakers)
     facts = CheckpointFacts(
-        config=_without_place_of_recordings(config),
+        config={**_without_places(config), "dataset_speakers": list(store.speakers)},
         audio=spec,
         features=wanted.as_dict(),
         feature_fingerprint=wanted.fingerprint,
-        speakers=list(store.speakers),
+        speakers=list(plan.names),
         content_channels=store.content_channels,
+        licence=config["licence"],
+        parents=pretrained.parents if pretrained is not None else [],
     )
     arch = dict(config["arch"])
     node = arch.pop("generator")
     generator = build(node, **facts.run_time_arguments(node))
-    if config["vocoder_weights"] is not None:
-        trained = load_vocoder(Path(config["vocoder_weights"]), spec).network
-        getattr(generator, "vocoder", generator).load_state_dict(trained.state_dict())
+    begin_with(config, pretrained, plan, generator)
+    if vocoder is not None:
+        of_generator = getattr(generator, "vocoder", generator)
+        of_generator.load_state_dict(vocoder.network.state_dict())
     module = build(
         arch,
         generator=generator,
@@ -139,28 +168,41 @@ def training_parts(
         scheduler=build(config["scheduler"]) if config["scheduler"] else None,
         facts=facts,
     )
+    judge_with(pretrained, getattr(module, "discriminator", None))
     trainer = build(
         config["trainer"],
         run_dir=str(run_dir),
-        callbacks=_built(config["callbacks"]),
+        callbacks=[
+            *([KeepSpeakerRows(plan.kept_rows)] if keeps_other_rows(config) else []),
+            *_built(config["callbacks"]),
+        ],
         loggers=_built(config["logger"]),
     )
     for logger in trainer.loggers:
         logger.log_hyperparams(dict(config))  # what a dashboard finds and compares runs by
-    data = build(config["data"], store=store, spec=spec)
+    data = build(config["data"], store=store.with_speaker_table(plan.names), spec=spec)
     return TrainingParts(trainer, module, data)
 
 
-def with_trained_vocoder(config: Mapping[str, Any], spec: AudioSpec) -> dict[str, Any]:
+def trained_vocoder(config: Mapping[str, Any], spec: AudioSpec) -> LoadedVocoder | None:
+    """The vocoder of `vocoder_weights`, where given.
+
+    Raises:
+        UserError: the file holds no vocoder of these mels.
+    """
+    path = config["vocoder_weights"]
+    return None if path is None else load_vocoder(Path(path), spec)
+
+
+def with_vocoder_shape(config: Mapping[str, Any], vocoder: LoadedVocoder | None) -> dict[str, Any]:
     """A copy of the configuration in which the vocoder is that of `vocoder_weights`, where given.
 
     Raises:
-        UserError: the file holds no vocoder of these mels, or the architecture takes none.
+        UserError: the architecture takes none.
     """
-    path = config["vocoder_weights"]
-    if path is None:
+    if vocoder is None:
         return dict(config)
-    node = load_vocoder(Path(path), spec).node
+    path, node = config["vocoder_weights"], vocoder.node
     arch, generator = config["arch"], config["arch"]["generator"]
     if "vocoder" in generator:
         generator = {**generator, "vocoder": node}
@@ -201,18 +243,18 @@ def with_absolute_folders(config: Mapping[str, Any]) -> dict[str, Any]:
         absolute["dataset"] = {"path": str(Path(dataset).expanduser().resolve())}
     if isinstance(model, str) and Path(model).expanduser().exists():
         absolute["content"] = {"model": str(Path(model).expanduser().resolve())}
-    if config.get("vocoder_weights"):
-        vocoder = Path(config["vocoder_weights"]).expanduser().resolve()
-        absolute["vocoder_weights"] = str(vocoder)
+    for key in _WEIGHTS:
+        if config.get(key):
+            absolute[key] = str(Path(config[key]).expanduser().resolve())
     return merged(config, absolute)
 
 
-def _without_place_of_recordings(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration for a checkpoint: whoever gets it need not know where they lie."""
-    path, vocoder = config["dataset"].get("path"), config["vocoder_weights"]
+def _without_places(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The configuration for a checkpoint: whoever gets it need not know where recordings and other
+    weights lie."""
+    path = config["dataset"].get("path")
     names: dict[str, Any] = {"dataset": {"path": Path(path).name}} if path else {}
-    if vocoder:
-        names["vocoder_weights"] = Path(vocoder).name
+    names |= {key: Path(config[key]).name for key in _WEIGHTS if config[key]}
     return merged(config, names)
 
 

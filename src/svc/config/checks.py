@@ -38,6 +38,7 @@ def check_config(
     faults += _unread_settings(config)
     faults += _vocoder_faults(config)
     faults += _content_faults(config)
+    faults += _finetuning_faults(config)
     missing_device: list[str] = []
     if device_problem is not None and "trainer" in config:
         missing_device = _device_faults(config["trainer"], device_problem)
@@ -127,6 +128,33 @@ def _content_faults(config: Mapping[str, Any]) -> list[str]:
         "content=none tells a model nothing of what is sung; it is for training vocoders "
         "(arch=nsf_hifigan). Take an encoder, such as content=hubert_soft"
     ]
+
+
+def _finetuning_faults(config: Mapping[str, Any]) -> list[str]:
+    """Choices that are not, and ways of fine-tuning where there is nothing to fine-tune."""
+    finetune, lora = config.get("finetune") or {}, config.get("lora") or {}
+    faults = [
+        f"finetune.{key}={finetune[key]} must be {' or '.join(choices)}"
+        for key, choices in (("speakers", ("replace", "add")), ("train", ("all", "speakers")))
+        if key in finetune and finetune[key] not in choices
+    ]
+    if lora.get("rank", 0) < 0:
+        faults.append(f"lora.rank={lora['rank']} must be 0 (none) or more")
+    if config.get("pretrained") is None and finetune:
+        ways = {
+            "lora.rank": lora.get("rank", 0) > 0,
+            "finetune.speakers=add": finetune["speakers"] == "add",
+            "finetune.train=speakers": finetune["train"] == "speakers",
+            "finetune.freeze": bool(finetune["freeze"]),
+        }
+        faults += [
+            f"{way} builds on a trained model: give pretrained=FILE, or leave it out"
+            for way, is_wanted in ways.items()
+            if is_wanted
+        ]
+    if lora.get("rank", 0) > 0 and finetune.get("train") == "speakers":
+        faults.append("lora.rank and finetune.train=speakers exclude each other; choose one")
+    return faults
 
 
 def _device_faults(trainer: Mapping[str, Any], device_problem: DeviceCheck) -> list[str]:

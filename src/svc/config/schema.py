@@ -48,6 +48,33 @@ class PreprocessConfig(DatasetConfig):
 
 
 @dataclass
+class FinetuneConfig:
+    """How a training goes on from the weights of another."""
+
+    speakers: str = "replace"
+    """The speaker table: `replace` has the dataset's voices alone, `add` has those of the
+    pretrained model as well, at their places."""
+    train: str = "all"
+    """`all` weights learn, or only the rows of the dataset's `speakers`."""
+    freeze: Any = field(default_factory=list)
+    """Patterns of weights that stay as they are, such as decoder.*"""
+    discriminators: bool = True
+    """Take the discriminators of the pretrained file, where it holds them."""
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank updates in place of all weights."""
+
+    rank: int = 0
+    """0 for none."""
+    alpha: float | None = None
+    """Scale times rank; null for a scale of 1."""
+    targets: Any = field(default_factory=lambda: ["conditioner", "backbone", "denoiser"])
+    """Parts of the model."""
+
+
+@dataclass
 class TrainConfig(DatasetConfig):
     """`svc-train`: prepared dataset -> checkpoints."""
 
@@ -59,6 +86,12 @@ class TrainConfig(DatasetConfig):
     vocoder_weights: str | None = None
     """Checkpoint of a trained vocoder: what renders the mels of arch=diffsvc and arch=flowsvc, or
     where arch=nsf_hifigan starts from."""
+    pretrained: str | None = None
+    """File of a model to begin with, ours or published."""
+    finetune: FinetuneConfig = field(default_factory=FinetuneConfig)
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    licence: str | None = None
+    """Of the weights that are learnt; recorded in every checkpoint."""
     data: Any = MISSING
     vocoder: Any = MISSING
     sampler: Any = None

@@ -19,6 +19,7 @@ the F0 interpolated through an unvoiced frame, and a recording without any voice
 A store is complete exactly while it has a manifest. B batch, C channels, N frames, M mel bins.
 """
 
+import copy
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -208,6 +209,22 @@ class FeatureStore:
     def spec(self, mel: Mapping[str, Any] | None = None) -> AudioSpec:
         """The framing of the store, with the stored mels' range, or `mel`'s, or the default."""
         return AudioSpec(**{**self.meta.settings.audio, **(mel or self.meta.settings.mel or {})})
+
+    def with_speaker_table(self, names: Sequence[str]) -> "FeatureStore":
+        """The same store, its speakers at their places in the table of a model.
+
+        Args:
+            names: of the table; holds all of the store's speakers.
+
+        Raises:
+            ValueError: a speaker is not in it.
+        """
+        missing = set(self.speakers) - set(names)
+        if missing:
+            raise ValueError(f"the speakers {sorted(missing)} are not in the table {list(names)}")
+        other = copy.copy(self)
+        other._speaker_index = {name: index for index, name in enumerate(names) if name}
+        return other
 
     def speaker_index(self, speaker: str) -> int:
         """Place of a speaker in the speaker table.

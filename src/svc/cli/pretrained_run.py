@@ -1,0 +1,207 @@
+"""Training that goes on from the weights of another: what its file gives, and what must fit."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from svc.audio.spec import AudioSpec
+from svc.checkpoints.facts import CheckpointFacts, parent_of
+from svc.checkpoints.model_file import ModelFile, read_model_file
+from svc.checkpoints.runs import checkpoint_to_convert_with
+from svc.data.settings import ExtractionSettings
+from svc.errors import UserErrors
+from svc.models.discriminators import Discriminators
+from svc.training.finetuning import (
+    SpeakerPlan,
+    freeze,
+    learn_by_lora,
+    learn_only_speakers,
+    load_pretrained,
+    plan_speakers,
+)
+
+_logger = logging.getLogger(__name__)
+
+_EXTRACTORS = ("content", "pitch", "energy")
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """What a training begins with."""
+
+    model: ModelFile
+    """Its weights; where a run is continued, those of its own checkpoint."""
+    parents: list[dict[str, Any]]
+    """Files that the weights came from, for the record."""
+    is_continued: bool
+    """The run has begun before: its own checkpoint says what the table of speakers is, and brings
+    the weights."""
+
+
+def read_pretrained(config: Mapping[str, Any], checkpoint: Path | None) -> Pretrained | None:
+    """The model that `pretrained` names; None where a training starts from scratch.
+
+    Args:
+        config: plain, of the run.
+        checkpoint: of the run itself, where it is continued; the pretrained file is then not
+            needed any more.
+
+    Raises:
+        UserError: the file holds no model.
+    """
+    if config["pretrained"] is None:
+        return None
+    if checkpoint is not None:
+        model = read_model_file(checkpoint, with_discriminator=False)
+        return Pretrained(model, model.facts.parents, True)
+    path = checkpoint_to_convert_with(Path(config["pretrained"]))
+    model = read_model_file(path, with_discriminator=config["finetune"]["discriminators"])
+    parent = parent_of(path, model.kind, model.facts.licence)
+    return Pretrained(model, [*model.facts.parents, parent], False)
+
+
+def with_pretrained_shape(
+    config: Mapping[str, Any],
+    pretrained: Pretrained | None,
+    spec: AudioSpec,
+    wanted: ExtractionSettings,
+) -> dict[str, Any]:
+    """A copy of the configuration whose networks are those of the pretrained file.
+
+    Raises:
+        UserErrors: it is of another architecture, mel or features than this training; says what to
+            give.
+    """
+    if pretrained is None:
+        return dict(config)
+    facts = pretrained.model.facts
+    theirs, arch = facts.config["arch"], config["arch"]
+    faults = _faults(config, facts, spec, wanted)
+    if faults:
+        raise UserErrors(f"pretrained={config['pretrained']} does not fit this training:", faults)
+    changed = {**arch, "generator": theirs["generator"]}
+    if pretrained.is_continued or pretrained.model.discriminator:
+        changed |= {key: theirs[key] for key in ("discriminator",) if key in theirs}
+    shape: dict[str, Any] = {
+        key: facts.config[key] for key in ("vocoder", "mel_scaling") if key in facts.config
+    }
+    return {**config, **shape, "arch": changed}
+
+
+def begin_with(
+    config: Mapping[str, Any],
+    pretrained: Pretrained | None,
+    plan: SpeakerPlan,
+    generator: nn.Module,
+) -> None:
+    """Give the generator the pretrained weights, and take out of the training what is to stay.
+
+    Raises:
+        UserError: the weights, patterns or targets do not fit.
+    """
+    if pretrained is None:
+        return
+    finetune, lora, model = config["finetune"], config["lora"], pretrained.model
+    if not pretrained.is_continued:
+        load_pretrained(generator, model.generator, model.facts.speakers, plan)
+        _logger.info("%s", _told(pretrained, plan))
+    if lora["rank"] > 0:
+        adapted = learn_by_lora(generator, lora["rank"], lora["alpha"], lora["targets"])
+        _logger.info("LoRA of rank %d adapts %d weights.", lora["rank"], len(adapted))
+    elif finetune["train"] == "speakers":
+        learn_only_speakers(generator)
+    if finetune["freeze"]:
+        frozen = freeze(generator, finetune["freeze"])
+        _logger.info("finetune.freeze: %.2f million weights stay as they are.", frozen / 1e6)
+
+
+def judge_with(pretrained: Pretrained | None, discriminator: Any) -> None:
+    """Give the discriminators their pretrained weights, where the file holds them."""
+    if pretrained is None or not pretrained.model.discriminator:
+        return
+    assert isinstance(discriminator, Discriminators)
+    discriminator.load_state_dict(pretrained.model.discriminator)
+
+
+def speakers_of(
+    config: Mapping[str, Any], pretrained: Pretrained | None, dataset: Sequence[str]
+) -> SpeakerPlan:
+    """The speaker table of the run."""
+    if pretrained is None:
+        return SpeakerPlan(tuple(dataset), tuple(dataset), ())
+    known = pretrained.model.facts.speakers
+    if pretrained.is_continued:
+        kept = [index for index, name in enumerate(known) if name not in dataset]
+        return SpeakerPlan(tuple(known), (), tuple(kept))
+    return plan_speakers(known, dataset, config["finetune"]["speakers"])
+
+
+def keeps_other_rows(config: Mapping[str, Any]) -> bool:
+    """Whether voices that the dataset has nothing of must not change at all."""
+    return bool(config["lora"]["rank"] > 0 or config["finetune"]["train"] == "speakers")
+
+
+def _faults(
+    config: Mapping[str, Any], facts: CheckpointFacts, spec: AudioSpec, wanted: ExtractionSettings
+) -> list[str]:
+    theirs, arch = facts.config["arch"], config["arch"]
+    mine, given = theirs["generator"]["_target_"], arch["generator"]["_target_"]
+    if mine != given:
+        return [f"it holds a {_name(mine)}, and this architecture trains a {_name(given)}"]
+    its, ours = asdict(facts.audio), asdict(spec)
+    faults = [
+        f"audio.{name} is {its[name]} there; give audio.{name}={its[name]}"
+        for name in its
+        if its[name] != ours[name]
+    ]
+    if "conditioner" not in theirs["generator"]:
+        return faults  # a vocoder hears nothing
+    recorded, features = facts.features, wanted.as_dict()
+    for group in _EXTRACTORS:
+        there, here = facts.config.get(group) or {}, config[group]
+        same = there.get("_target_") == here["_target_"]
+        if same and recorded:
+            same = recorded.get(group) == features[group]
+        elif same:  # a published file tells the encoder, not its weights
+            same = all(there.get(key) == here.get(key) for key in ("weights", "layer"))
+        if not same:
+            faults.append(
+                f"{group}: it was trained with {_described(there)}, and this run takes "
+                f"{_described(here)}; give the same {group}="
+            )
+    return faults
+
+
+def _described(node: Mapping[str, Any]) -> str:
+    target = _name(str(node.get("_target_")))
+    chosen = [f"{key}={node[key]}" for key in ("weights", "layer", "model") if node.get(key)]
+    return f"{target} ({', '.join(chosen)})" if chosen else target
+
+
+def _name(target: str) -> str:
+    return target.rpartition(".")[2]
+
+
+def _told(pretrained: Pretrained, plan: SpeakerPlan) -> str:
+    """What was loaded and what is new."""
+    model = pretrained.model
+    sentences = [f"Beginning with {len(model.generator)} weights of {model.path} ({model.kind})"]
+    if model.discriminator:
+        sentences.append(f"{len(model.discriminator)} of its discriminators")
+    kept = [name for name in plan.names if name and name not in plan.new]
+    if plan.names:
+        sentences.append(f"voices kept: {', '.join(kept) or 'none'}")
+        sentences.append(f"new, from the mean of those: {', '.join(plan.new) or 'none'}")
+        gone = [n for n in model.facts.named_speakers if n not in plan.names]
+        if gone:
+            sentences.append(f"left behind: {', '.join(gone)} (finetune.speakers=add keeps them)")
+    if model.report is not None and (model.report.missing or model.report.left_over):
+        sentences.append(
+            f"missing in the file: {', '.join(model.report.missing) or 'nothing'}; left over: "
+            f"{len(model.report.left_over)} names (svc-convert-checkpoint lists them)"
+        )
+    return "; ".join(sentences) + "."
