@@ -1,5 +1,6 @@
 """`svc-infer`: convert a recording, or a folder of them, with a checkpoint."""
 
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,7 +10,15 @@ from svc.errors import UserError
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    sys.argv = [sys.argv[0], *map(with_vocoder_as_setting, sys.argv[1:])]
     run_command("svc-infer", "infer", infer)
+
+
+def with_vocoder_as_setting(argument: str) -> str:
+    """`vocoder=FILE` -> `vocoder_weights=FILE`: Hydra takes the first for an option of the group of
+    that name, though this command has no such group."""
+    name, equals, value = argument.partition("=")
+    return f"vocoder_weights={value}" if name == "vocoder" and equals else argument
 
 
 def infer(config: Any) -> None:
@@ -32,7 +41,10 @@ def infer(config: Any) -> None:
             f"speaker={plain['speaker']} and speaker_curve={plain['speaker_curve']} exclude each "
             f"other; leave one of them out."
         )
-    others = {"vocoder": plain["vocoder"], "refine_checkpoint": plain["refine"]["checkpoint"]}
+    others = {
+        "vocoder": plain["vocoder_weights"],
+        "refine_checkpoint": plain["refine"]["checkpoint"],
+    }
     converter = Converter.from_checkpoint(
         checkpoint_to_convert_with(Path(plain["checkpoint"])),
         device=plain["device"],

@@ -143,7 +143,7 @@ class InferConfig:
     """Of a model that samples, and of the refinement; null takes the one of the training."""
     steps: int | None = None
     """Of the sampler; null takes its own number."""
-    vocoder: str | None = None
+    vocoder_weights: str | None = None
     """Checkpoint of a vocoder that renders in place of the model's own."""
     refine: RefineConfig = field(default_factory=RefineConfig)
     seed: int = 0
