@@ -13,8 +13,7 @@ from torch import nn
 from svc.checkpoints.feature_networks import feature_network_in
 from svc.checkpoints.layouts.base import KeyReport, LayoutOptions
 from svc.checkpoints.layouts.training_config import is_training_config, options_of_config
-from svc.checkpoints.model_file import ModelFile, read_model_file
-from svc.config.instantiate import build
+from svc.checkpoints.model_file import built_generator, read_model_file
 from svc.errors import UserError
 from svc.models.normalisation import fold_weight_norm
 
@@ -61,7 +60,11 @@ def import_checkpoint(
         return ImportedCheckpoint(network.kind, network.module, network.config, network.report)
     model = read_model_file(path, options, with_discriminator=False)
     report = model.report or KeyReport(used=tuple(model.generator))
-    return ImportedCheckpoint(model.kind, _built(model), model.facts.config, report)
+    module = built_generator(model)
+    with torch.no_grad():
+        fold_weight_norm(module)
+    module.requires_grad_(False).eval()
+    return ImportedCheckpoint(model.kind, module, model.facts.config, report)
 
 
 def layout_options(config: Mapping[str, Any] | Path | str | None) -> LayoutOptions:
@@ -105,22 +108,3 @@ def _options_of_file(path: Path) -> LayoutOptions:
     if _MARK_OF_A_VOCODER in plain:
         return LayoutOptions(vocoder_config=str(path))
     return layout_options(plain)
-
-
-def _built(model: ModelFile) -> nn.Module:
-    """The module that the facts describe, with its weights."""
-    try:
-        node = model.facts.config["arch"]["generator"]
-    except KeyError as error:
-        raise UserError(f"The configuration in {model.path} lacks {error}.") from error
-    module: nn.Module = build(node, trusted=False, **model.facts.run_time_arguments(node))
-    try:
-        module.load_state_dict(dict(model.generator))
-    except RuntimeError as error:
-        lines = "\n".join(str(error).splitlines()[:6])
-        raise UserError(
-            f"The weights in {model.path} do not fit the model that they describe: {lines}"
-        ) from error
-    with torch.no_grad():
-        fold_weight_norm(module)
-    return module.requires_grad_(False).eval()

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.adapter_file import is_adapter
@@ -22,6 +22,7 @@ from svc.checkpoints.training_checkpoint import (
     own_checkpoint,
 )
 from svc.config.composition import composed
+from svc.config.instantiate import build
 from svc.errors import UserError
 
 OWN_KIND = "svc"
@@ -79,6 +80,46 @@ def read_model_file(
     elif head.startswith(b"PK\x03\x04"):
         model = _own_training_checkpoint(path, with_discriminator)
     return model or _published(path, options or LayoutOptions(), with_discriminator)
+
+
+def built_generator(model: ModelFile) -> nn.Module:
+    """The network that a file describes, out of parts of svc only, with its weights.
+
+    Raises:
+        UserError: the configuration lacks it, or the weights do not fit.
+    """
+    facts = model.facts
+    try:
+        node = facts.config["arch"]["generator"]
+    except KeyError as error:
+        raise UserError(
+            f"The configuration in the checkpoint {model.path} lacks {error}; it was not written "
+            f"by svc-train, or by another version ({facts.svc_version})."
+        ) from error
+    network: nn.Module = build(node, trusted=False, **facts.run_time_arguments(node))
+    load_weights(network, model.generator, f"the checkpoint {model.path}")
+    return network
+
+
+def load_weights(network: nn.Module, weights: Mapping[str, Tensor], source: str) -> None:
+    """Give a network all of its weights.
+
+    Args:
+        network: built as the configuration beside the weights says.
+        weights: by name.
+        source: where they come from, for the message.
+
+    Raises:
+        UserError: some are missing, of other shapes or too many.
+    """
+    try:
+        network.load_state_dict(dict(weights))
+    except RuntimeError as error:
+        first_lines = "\n".join(str(error).splitlines()[:4])
+        raise UserError(
+            f"The weights in {source} do not fit the model that its configuration describes: "
+            f"{first_lines}"
+        ) from error
 
 
 def facts_of_published(published: PublishedModel) -> CheckpointFacts:

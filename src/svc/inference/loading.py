@@ -11,7 +11,7 @@ from torch import nn
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.adapters import apply_adapters
 from svc.checkpoints.facts import CheckpointFacts
-from svc.checkpoints.model_file import read_model_file
+from svc.checkpoints.model_file import built_generator, read_model_file
 from svc.checkpoints.runs import checkpoint_to_convert_with
 from svc.config.instantiate import build
 from svc.diffusion.samplers.base import Sampler
@@ -54,21 +54,7 @@ def load_model(path: Path | str, adapters: Sequence[tuple[Path, float]] = ()) ->
     """
     path = Path(path)
     model = apply_adapters(read_model_file(path, with_discriminator=False), adapters)
-    facts = model.facts
-    try:
-        node = facts.config["arch"]["generator"]
-    except KeyError as error:
-        raise incomplete(path, facts, error) from error
-    network: nn.Module = build(node, trusted=False, **facts.run_time_arguments(node))
-    try:
-        network.load_state_dict(model.generator)
-    except RuntimeError as error:
-        first_lines = "\n".join(str(error).splitlines()[:4])
-        raise UserError(
-            f"The weights in the checkpoint {path} do not fit the model that its "
-            f"configuration describes (svc {facts.svc_version}): {first_lines}"
-        ) from error
-    return LoadedModel(path, facts, network)
+    return LoadedModel(path, model.facts, built_generator(model))
 
 
 def load_vocoder(path: Path | str, spec: AudioSpec) -> LoadedVocoder:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from svc.checkpoints.adapters import SPEAKER_TABLE
 from svc.checkpoints.facts import REMOVED_SPEAKER
+from svc.checkpoints.model_file import load_weights
 from svc.errors import UserError, UserErrors
 from svc.models.lora import add_lora
 from svc.training.network_module import NetworkModule
@@ -62,14 +63,7 @@ def load_pretrained(
     state = dict(weights)
     if SPEAKER_TABLE in state:
         state[SPEAKER_TABLE] = speaker_rows(state[SPEAKER_TABLE], known, plan)
-    try:
-        generator.load_state_dict(state)
-    except RuntimeError as error:
-        first_lines = "\n".join(str(error).splitlines()[:4])
-        raise UserError(
-            f"The pretrained weights do not fit the model that their configuration describes: "
-            f"{first_lines}"
-        ) from error
+    load_weights(generator, state, "the pretrained file")
 
 
 def speaker_rows(table: Tensor, known: Sequence[str], plan: SpeakerPlan) -> Tensor:
