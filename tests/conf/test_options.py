@@ -95,6 +95,8 @@ def test_every_option_passes_the_checks_of_training(group: str, option: str) -> 
         fitting = ["arch=nsf_hifigan"]
     if option in OF_HIDDEN_FEATURES:
         fitting = ["arch=hifisinger_fish"]
+    if option.startswith("finetune_"):
+        fitting = ["pretrained=model.ckpt"]
     plain = composed("train", f"{group}={option}", *fitting)
     check_config(plain, RUN_TIME_ARGUMENTS)
 
@@ -288,7 +290,11 @@ TINY_DEMO = (
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("experiment", options("experiment"))
+@pytest.mark.parametrize(
+    "experiment",
+    # The others need a trained model: tests/cli/test_finetuning_command.py.
+    [name for name in options("experiment") if not name.startswith("finetune_")],
+)
 def test_every_experiment_trains_on_synthetic_singers(
     experiment: str, terminal: Terminal, tmp_path: Path
 ) -> None:

@@ -1,17 +1,19 @@
 """Training that goes on from the weights of another: what its file gives, and what must fit."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import yaml
 from torch import nn
 
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.facts import CheckpointFacts, parent_of
 from svc.checkpoints.model_file import ModelFile, read_model_file
 from svc.checkpoints.runs import checkpoint_to_convert_with
+from svc.config.paths import conf_dir
 from svc.data.settings import ExtractionSettings
 from svc.errors import UserErrors
 from svc.models.discriminators import Discriminators
@@ -27,6 +29,12 @@ from svc.training.finetuning import (
 _logger = logging.getLogger(__name__)
 
 _EXTRACTORS = ("content", "pitch", "energy")
+
+_WHICH = ("_target_", "weights", "layer", "projection")
+"""Settings that tell extractors apart; what else they have changes numbers, not what they are."""
+
+_OF_A_MACHINE = ("device", "precision", "offline", "batch_size")
+"""Settings of extractors that leave the features as they are."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +76,16 @@ def with_pretrained_shape(
     config: Mapping[str, Any],
     pretrained: Pretrained | None,
     spec: AudioSpec,
-    wanted: ExtractionSettings,
+    wanted: Callable[[], ExtractionSettings],
 ) -> dict[str, Any]:
     """A copy of the configuration whose networks are those of the pretrained file.
+
+    Args:
+        config: plain, of the run.
+        pretrained: what it begins with.
+        spec: framing and mel of the run.
+        wanted: its extraction settings; only asked where its choices fit, because that may look
+            for weights.
 
     Raises:
         UserErrors: it is of another architecture, mel or features than this training; says what to
@@ -146,7 +161,10 @@ def keeps_other_rows(config: Mapping[str, Any]) -> bool:
 
 
 def _faults(
-    config: Mapping[str, Any], facts: CheckpointFacts, spec: AudioSpec, wanted: ExtractionSettings
+    config: Mapping[str, Any],
+    facts: CheckpointFacts,
+    spec: AudioSpec,
+    wanted: Callable[[], ExtractionSettings],
 ) -> list[str]:
     theirs, arch = facts.config["arch"], config["arch"]
     mine, given = theirs["generator"]["_target_"], arch["generator"]["_target_"]
@@ -156,27 +174,63 @@ def _faults(
     # A model that makes no mels can be trained with losses over any.
     framing = ("sample_rate_hz", "hop_samples")
     makes_mels = theirs["generator"].get("mel_bottleneck", True)
-    faults = [
-        f"audio.{name} is {its[name]} there; give audio.{name}={its[name]}"
-        for name in (its if makes_mels else framing)
-        if its[name] != ours[name]
-    ]
+    differing = [n for n in (its if makes_mels else framing) if its[n] != ours[n]]
+    faults = []
+    if differing:
+        there = ", ".join(f"{name} {its[name]} in place of {ours[name]}" for name in differing)
+        settings = " ".join(f"audio.{name}={its[name]}" for name in differing)
+        option = _option("audio", {name: its[name] for name in (its if makes_mels else framing)})
+        faults.append(f"its audio has {there}; give {f'audio={option}' if option else settings}")
     if "conditioner" not in theirs["generator"]:
         return faults  # a vocoder hears nothing
-    recorded, features = facts.features, wanted.as_dict()
     for group in _EXTRACTORS:
-        there, here = facts.config.get(group) or {}, config[group]
-        same = there.get("_target_") == here["_target_"]
-        if same and recorded:
-            same = recorded.get(group) == features[group]
-        elif same:  # a published file tells the encoder, not its weights
-            same = all(there.get(key) == here.get(key) for key in ("weights", "layer"))
-        if not same:
+        there_node, here = facts.config.get(group) or {}, config[group]
+        which = {key: there_node.get(key) for key in _WHICH}
+        if any(which[key] != here.get(key) for key in _WHICH):
             faults.append(
-                f"{group}: it was trained with {_described(there)}, and this run takes "
-                f"{_described(here)}; give the same {group}="
+                f"{group}: it was trained with {_described(there_node)}, and this run takes "
+                f"{_described(here)}; give {group}={_option(group, which) or '… the same'}"
             )
+    return faults or _other_settings(config, facts, wanted)
+
+
+def _other_settings(
+    config: Mapping[str, Any], facts: CheckpointFacts, wanted: Callable[[], ExtractionSettings]
+) -> list[str]:
+    """Extractors of the right kind with other settings or weights. A published file does not tell
+    them."""
+    if not facts.features:
+        return []
+    faults, here = [], wanted().as_dict()
+    for group in _EXTRACTORS:
+        if facts.features.get(group) == here[group]:
+            continue
+        there = facts.config.get(group) or {}
+        settings = [
+            f"{group}.{key}={value}"
+            for key, value in there.items()
+            if key not in _OF_A_MACHINE and key in config[group] and config[group][key] != value
+        ]
+        what = " ".join(settings) or f"the weights that it was trained with, {group}.model=FILE"
+        faults.append(f"{group}: it was trained with other settings or weights; give {what}")
     return faults
+
+
+def _option(group: str, wanted: Mapping[str, Any]) -> str | None:
+    """The name of an option of a group in `conf/` that has these settings."""
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        node = _read_option(path)
+        if all(node.get(key) == value for key, value in wanted.items()):
+            return path.stem
+    return None
+
+
+def _read_option(path: Path) -> dict[str, Any]:
+    node: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    for base in node.pop("defaults", []):
+        if isinstance(base, str) and base != "_self_":
+            node = {**_read_option(path.with_name(f"{base}.yaml")), **node}
+    return node
 
 
 def _described(node: Mapping[str, Any]) -> str:

@@ -75,7 +75,7 @@ def train(config: Any) -> float | None:
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
     # Before any work: they may be refused.
     pretrained, vocoder = read_pretrained(plain, checkpoint), trained_vocoder(plain, spec)
-    completed = with_pretrained_shape(plain, pretrained, spec, extraction_settings(plain))
+    completed = with_pretrained_shape(plain, pretrained, spec, lambda: extraction_settings(plain))
     completed = with_vocoder_shape(completed, vocoder)
     store = prepared_store(plain, spec)
     if (count := processes_to_start(plain["trainer"])) > 1:

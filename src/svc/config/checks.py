@@ -138,6 +138,8 @@ def _finetuning_faults(config: Mapping[str, Any]) -> list[str]:
         for key, choices in (("speakers", ("replace", "add")), ("train", ("all", "speakers")))
         if key in finetune and finetune[key] not in choices
     ]
+    if config.get("pretrained") == "":  # an experiment that makes no sense without
+        faults.append("pretrained is not set; give pretrained=FILE, the model to begin with")
     if lora.get("rank", 0) < 0:
         faults.append(f"lora.rank={lora['rank']} must be 0 (none) or more")
     if config.get("pretrained") is None and finetune:
