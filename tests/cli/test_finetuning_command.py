@@ -12,6 +12,7 @@ from command_line import Terminal
 from store_material import write_voice
 from svc.checkpoints.model_file import read_model_file
 from svc.hashing import file_sha256
+from tiny_checkpoint import GENERATORS, VOCODER
 
 TABLE = "conditioner.speaker.weight"
 SMALL = (
@@ -147,11 +148,35 @@ def test_a_vocoder_goes_on(
     assert not any(name.endswith("bias") for name in changed)
 
 
+def test_another_vocoder_takes_the_place_of_the_one_in_the_file(
+    terminal: Terminal,
+    voices: Path,
+    checkpoint: Callable[..., Path],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = checkpoint("diffsvc")
+    monkeypatch.setitem(GENERATORS, "nsf_hifigan", {**VOCODER, "initial_channels": 24})
+    vocoder = checkpoint("nsf_hifigan")
+    after = read_model_file(tuned(terminal, "diffsvc", base, "run", f"vocoder_weights={vocoder}"))
+    its = {
+        name.removeprefix("vocoder."): weight
+        for name, weight in after.generator.items()
+        if name.startswith("vocoder.")
+    }
+    assert differing(read_model_file(vocoder).generator, its) == set()
+    assert after.facts.config["arch"]["generator"]["vocoder"]["initial_channels"] == 24
+    assert after.facts.parents[0]["file"] == base.name
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
         (["experiment=finetune_hifisinger"], ["pretrained is not set"]),
         (["lora.rank=4"], ["lora.rank", "give pretrained=FILE"]),
+        (
+            ["arch=nsf_hifigan", "pretrained=MODEL", "vocoder_weights=MODEL"],
+            ["pretrained and vocoder_weights both"],
+        ),
         (["finetune.speakers=ad"], ["finetune.speakers=ad", "replace or add"]),
         (["pretrained=MODEL", "arch=diffsvc_tiny"], ["holds a HifiSinger", "a DiffSvc"]),
         (

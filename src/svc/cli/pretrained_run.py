@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.facts import CheckpointFacts, parent_of
@@ -112,8 +112,16 @@ def begin_with(
     pretrained: Pretrained | None,
     plan: SpeakerPlan,
     generator: nn.Module,
+    vocoder: nn.Module | None = None,
 ) -> None:
     """Give the generator the pretrained weights, and take out of the training what is to stay.
+
+    Args:
+        config: plain, of the run.
+        pretrained: what it begins with; None changes nothing.
+        plan: of its speaker table.
+        generator: changed in place.
+        vocoder: of `vocoder_weights`, in place of the one in the pretrained file.
 
     Raises:
         UserError: the weights, patterns or targets do not fit.
@@ -122,7 +130,8 @@ def begin_with(
         return
     finetune, lora, model = config["finetune"], config["lora"], pretrained.model
     if not pretrained.is_continued:
-        load_pretrained(generator, model.generator, model.facts.speakers, plan)
+        weights = model.generator if vocoder is None else _with_vocoder(model.generator, vocoder)
+        load_pretrained(generator, weights, model.facts.speakers, plan)
         _logger.info("%s", _told(pretrained, plan))
     if lora["rank"] > 0:
         adapted = learn_by_lora(generator, lora["rank"], lora["alpha"], lora["targets"])
@@ -132,6 +141,11 @@ def begin_with(
     if finetune["freeze"]:
         frozen = freeze(generator, finetune["freeze"])
         _logger.info("finetune.freeze: %.2f million weights stay as they are.", frozen / 1e6)
+
+
+def _with_vocoder(weights: Mapping[str, Tensor], vocoder: nn.Module) -> dict[str, Tensor]:
+    others = {name: weight for name, weight in weights.items() if not name.startswith("vocoder.")}
+    return others | {f"vocoder.{name}": w for name, w in vocoder.state_dict().items()}
 
 
 def judge_with(pretrained: Pretrained | None, discriminator: Any) -> None:

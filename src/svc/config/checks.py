@@ -142,6 +142,9 @@ def _finetuning_faults(config: Mapping[str, Any]) -> list[str]:
         faults.append("pretrained is not set; give pretrained=FILE, the model to begin with")
     if lora.get("rank", 0) < 0:
         faults.append(f"lora.rank={lora['rank']} must be 0 (none) or more")
+    trained = config.get("pretrained"), config.get("vocoder_weights")
+    if all(trained) and config["arch"]["generator"]["_target_"] == config["vocoder"]["_target_"]:
+        faults.append("pretrained and vocoder_weights both say what this vocoder begins with")
     if config.get("pretrained") is None and finetune:
         ways = {
             "lora.rank": lora.get("rank", 0) > 0,

@@ -111,7 +111,7 @@ class SvcDataModule(lightning.LightningDataModule):
 
     @property
     def speakers(self) -> tuple[str, ...]:
-        """The speaker table, in the order of `Batch.speaker`."""
+        """Those of the dataset; `store.speaker_index` tells their places in `Batch.speaker`."""
         return self.store.speakers
 
     @property
