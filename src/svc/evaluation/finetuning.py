@@ -19,7 +19,7 @@ from svc.evaluation.demo import convert_pair
 from svc.evaluation.metrics.spectrum import active_frames, mel_cepstral_distortion_db
 from svc.evaluation.palette import COLOURS, MARKERS
 from svc.evaluation.plots import save_figure
-from svc.evaluation.tables import markdown_table, write_csv
+from svc.evaluation.tables import markdown_table, number, write_csv
 from svc.inference.converter import Converter
 
 PHRASES_SEED = 1000
@@ -35,7 +35,7 @@ class Point:
     step: int
     """Generator updates."""
     cpu_s: float
-    """CPU seconds, user and system, that these updates took."""
+    """CPU seconds, user and system, that these updates took; NaN where that was not measured."""
     mcd_db: float
     """Mean mel-cepstral distortion of its conversions from the truth."""
 
@@ -175,10 +175,10 @@ def markdown(results: Sequence[WayResult], target_db: float) -> str:
             [
                 result.name,
                 "never" if reached is None else f"{reached.step}",
-                "–" if reached is None else f"{reached.cpu_s:.0f}",
+                "–" if reached is None else number(reached.cpu_s, ".0f"),
                 f"{result.final.mcd_db:.2f}",
                 f"{result.final.step}",
-                f"{result.final.cpu_s:.0f}",
+                number(result.final.cpu_s, ".0f"),
                 result.file,
                 f"{result.file_bytes / 1e6:.2f}",
             ]
