@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from checkpoints.published_spelling import published_discriminators, published_generator
+from svc.checkpoints import import_checkpoint
 from svc.checkpoints.layouts.base import LayoutOptions, PublishedModel
 from svc.checkpoints.layouts.hifisinger_fish import FishHifiSinger
 from svc.checkpoints.layouts.nsf_hifigan import NsfHifiGanLayout
@@ -103,6 +104,21 @@ def test_sings_as_published_without_energy_and_key_shift(golden: dict[str, Any])
         for encoder in ("energy_encoder", "pitch_shift_encoder")
         for part in ("bias", "weight")
     ]
+
+
+def test_the_imported_module_sings_as_published_with_folded_weights(
+    golden: dict[str, Any], shared: Path
+) -> None:
+    found = import_checkpoint(shared / "golden" / "hifisinger_v1_small.pt")
+    assert found.kind == LAYOUT.kind
+    assert not found.module.training
+    assert not any("parametrizations" in name for name in found.module.state_dict())
+    assert sorted(found.report.used) == sorted(golden["state"])
+    assert not found.report.missing
+    assert not found.report.left_over
+    stored = golden["outputs"]["seeded"]
+    _, wave = sung(golden, found.module, stored["har_source"])
+    torch.testing.assert_close(wave, stored["wave"], atol=1e-4, rtol=0)
 
 
 def test_every_name_of_the_published_file_is_used(golden: dict[str, Any]) -> None:
