@@ -9,8 +9,8 @@ import torch
 from checkpoints.weights_server import CONTENT, SHA256, serving
 from svc.audio.spec import AudioSpec
 from svc.checkpoints import registry
-from svc.checkpoints.pinning import file_sha256
 from svc.checkpoints.facts import CheckpointFacts
+from svc.checkpoints.pinning import file_sha256
 from svc.checkpoints.weights import weights_file
 from svc.errors import UserError
 from svc.features.content.mfcc import MfccContent
