@@ -4,6 +4,7 @@ python distributed_training.py RUN_DIR OPTIONS, with OPTIONS as JSON:
     shares: how many batches make an update, over processes and accumulation together
     accumulate: how many of them in one process; 0 makes one large batch of all
     steps, r1_weight, precision
+    scales: false leaves the discriminators with spectral norm out
 Writes RUN_DIR/weights.pt and RUN_DIR/gradients.pt. Randomness within a step is taken out, so that
 every way of dividing the same data must come to the same.
 """
@@ -82,7 +83,7 @@ def main() -> None:
             r1_weight=options.get("r1_weight", 0.0), r1_every_steps=accumulate
         ),
     )
-    if options["accumulate"] != 1:
+    if not options.get("scales", True):
         # Spectral norm takes a step of its own at every batch, so that the number of them counts.
         module.discriminator.scales = None
     norms: list[dict[str, float]] = []
