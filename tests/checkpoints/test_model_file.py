@@ -191,7 +191,6 @@ class Harmful:
 
 @pytest.mark.parametrize("kind", ["harmful", "foreign", "text", "empty", "numbers", "zip"])
 def test_what_is_no_model_of_any_kind(tmp_path: Path, kind: str) -> None:
-    pytest.importorskip("svc.checkpoints.published")
     path = tmp_path / "a.ckpt"
     torch_file = io.BytesIO()
     torch.save({"x": Harmful(tmp_path / "touched")}, torch_file)

@@ -12,7 +12,7 @@ from command_line import Terminal
 
 COMMANDS = (
     *("svc-preprocess", "svc-train", "svc-infer", "svc-download", "svc-eval"),
-    *("svc-doctor", "svc-convert-checkpoint"),
+    *("svc-doctor", "svc-export", "svc-convert-checkpoint"),
 )
 DEMO = ("experiment=demo", "trainer=cpu")
 TINY_DEMO = (
