@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 import torch
 
+from svc.atomic_file import replace_file
 from svc.audio.spec import AudioSpec
-from svc.checkpoints.atomic_io import AtomicCheckpointIO, replace_file
+from svc.checkpoints.atomic_io import AtomicCheckpointIO
 from svc.checkpoints.facts import FORMAT_VERSION, CheckpointFacts
 from svc.checkpoints.training_checkpoint import (
     TrainingProgress,

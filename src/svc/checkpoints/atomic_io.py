@@ -1,8 +1,6 @@
 """Checkpoint files that are either whole or not there."""
 
-import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +8,8 @@ import torch
 from lightning.fabric.plugins import TorchCheckpointIO
 from safetensors.torch import save_file
 from torch import Tensor
+
+from svc.atomic_file import replace_file
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -26,23 +26,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, lambda unfinished: torch.save(checkpoint, unfinished))
-
-
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Let `write` make a file under another name, and put it in the place of `path` in one go.
-
-    The unfinished file of a run that was killed is overwritten by the next, not left behind.
-    """
-    unfinished = path.with_name(f".{path.name}.unfinished")
-    try:
-        write(unfinished)
-        with unfinished.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-    except BaseException:
-        with suppress(OSError):  # what it takes up may be just what is wanting
-            unfinished.unlink(missing_ok=True)
-        raise
 
 
 def write_safetensors(

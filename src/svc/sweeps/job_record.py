@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from svc.atomic_file import replace_text
+
 JOB_FILE = "job.json"
 """In the folder of every job that has begun."""
 
@@ -31,9 +33,7 @@ class JobRecord:
 def write_job(folder: Path, record: JobRecord) -> None:
     """Record how a job stands in its folder, in one go."""
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f".{JOB_FILE}.unfinished"
-    unfinished.write_text(json.dumps(asdict(record), indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(folder / JOB_FILE)
+    replace_text(folder / JOB_FILE, json.dumps(asdict(record), indent=1) + "\n")
 
 
 def read_job(folder: Path) -> JobRecord | None:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from svc.atomic_file import replace_text
 from svc.memory import peak_memory_gib
 
 if TYPE_CHECKING:
@@ -80,9 +81,7 @@ def _peak_memory_gib(trainer: "Trainer", gpu_peak_bytes: int) -> float:
 
 def write_summary(run_dir: Path, summary: RunSummary) -> None:
     """Record the summary of a run in its folder, in one go."""
-    unfinished = run_dir / f".{SUMMARY_FILE}.unfinished"
-    unfinished.write_text(json.dumps(asdict(summary), indent=1) + "\n", encoding="utf-8")
-    unfinished.replace(run_dir / SUMMARY_FILE)
+    replace_text(run_dir / SUMMARY_FILE, json.dumps(asdict(summary), indent=1) + "\n")
 
 
 def read_summary(run_dir: Path) -> RunSummary | None:

@@ -1,6 +1,5 @@
 """Run folders: what they hold, which one to continue, and how."""
 
-import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 from lightning.pytorch import LightningDataModule, LightningModule, Trainer
 
+from svc.atomic_file import replace_text
 from svc.checkpoints.training_checkpoint import load_progress
 from svc.errors import UserError, UserErrors
 
@@ -57,10 +57,8 @@ _UNFOUNDED_WARNINGS = (
 def write_run_file(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Record the plain resolved configuration of a run, in one go, for a later `resume=auto`."""
     run_dir.mkdir(parents=True, exist_ok=True)
-    unfinished = run_dir / f".{RUN_FILE}.unfinished"
     text = yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True)
-    unfinished.write_text(text, encoding="utf-8")
-    os.replace(unfinished, run_dir / RUN_FILE)
+    replace_text(run_dir / RUN_FILE, text)
 
 
 def find_resumable_run(

@@ -10,7 +10,7 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from svc.checkpoints.atomic_io import replace_file
+from svc.atomic_file import replace_file
 from svc.errors import UserError
 from svc.training.callbacks.validation_schedule import validation_follows
 
