@@ -14,7 +14,8 @@ from svc.checkpoints.adapter_file import read_adapter
 from svc.checkpoints.adapters import SPEAKER_TABLE
 from svc.checkpoints.model_file import read_model_file
 from svc.checkpoints.training_checkpoint import load_training_checkpoint
-from svc.cli.adapters import adapters_of, quoted_adapters
+from svc.cli.adapters import adapters_of
+from svc.cli.quoting import quoted_adapters
 from svc.errors import UserError
 from tiny_lora import lora_training
 

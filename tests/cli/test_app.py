@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from svc.cli.app import quote_paths
+from svc.cli.quoting import quote_paths
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,6 @@
-"""How `adapters=[a.safetensors:1.0,b.safetensors:0.5]` is typed and read."""
+"""How `adapters=[a.safetensors:1.0,b.safetensors:0.5]` is read."""
 
 import math
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,25 +20,6 @@ def adapters_of(setting: str | Sequence[object] | None) -> list[tuple[Path, floa
     """
     entries = [setting] if isinstance(setting, str) else list(setting or ())
     return [_adapter_of(entry) for entry in entries]
-
-
-def quoted_adapters(value: str) -> str:
-    """The same list as Hydra's override grammar takes it, whose lists hold no `~`, `=`, brackets or
-    letters beyond ASCII unless in quotes. Brackets may be left out; what is in quotes already, is
-    nothing, or comes from another setting stays as it is."""
-    as_it_is = re.search(r"""(^|[\[,])\s*['"$]""", value)
-    if as_it_is or value in ("", "null", "[]"):
-        return value
-    listed = value.startswith("[") and value.endswith("]")
-    entries = (value[1:-1] if listed else value).split(",")
-    return f"[{','.join(hydra_quoted(entry.strip()) for entry in entries)}]"
-
-
-def hydra_quoted(value: str) -> str:
-    """In quotes; in these, a backslash means itself unless a quote follows."""
-    doubled = re.sub(r"(\\+)(?='|$)", r"\1\1", value)
-    escaped = doubled.replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _adapter_of(entry: object) -> tuple[Path, float]:

@@ -6,12 +6,12 @@ import select
 import shutil
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from svc.cli.adapters import hydra_quoted, quoted_adapters
+from svc.cli.quoting import quote_paths
 from svc.config.paths import conf_dir
 from svc.errors import EndedOnRequest, UserError
 
@@ -20,28 +20,6 @@ EXIT_USER_MUST_CHANGE = 2
 EXIT_INTERRUPTED = 130
 EXIT_ENDED = 143
 """As shells put it for a process that SIGTERM ended."""
-
-_PATH_KEYS = (
-    "input",
-    "output",
-    "checkpoint",
-    "resume",
-    "vocoder",
-    "vocoder_weights",
-    "pretrained",
-    "refine.checkpoint",
-    "speaker_curve",
-    "dataset.path",
-    "content.model",
-    "content_model",
-    "pitch.model",
-    "checkpoint_dir",
-    "options.vocoder_config",
-    "task.recordings",
-    "task.checkpoint",
-)
-_MIX = re.compile(r"[^,]+:[^,:]*(,[^,]+:[^,:]*)+")
-"""A mix of speakers: alma:0.7,bruno:0.3."""
 
 
 def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoReturn:
@@ -148,36 +126,6 @@ def _remove_unused_run_folder() -> None:
         return
     shutil.rmtree(folder)
     remove_empty(folder.parent)
-
-
-def quote_paths(arguments: Sequence[str]) -> list[str]:
-    """Put quotes around paths and speakers that Hydra's override grammar would trip over.
-
-    `input=My song (live).wav` is what people type; Hydra wants `input='My song (live).wav'`. A
-    comma separates the values of a sweep only where one is asked for, or in paths where nothing
-    else is special; what is a mix of speakers is one value in a sweep as well.
-    """
-    sweeps = not {"-m", "--multirun"}.isdisjoint(arguments)
-    quoted = []
-    for argument in arguments:
-        key, equals, value = argument.partition("=")
-        if equals and _wants_quotes(key, value, sweeps):
-            argument = f"{key}={hydra_quoted(value)}"
-        elif key == "adapters" and not sweeps:
-            argument = f"{key}={quoted_adapters(value)}"
-        quoted.append(argument)
-    return quoted
-
-
-def _wants_quotes(key: str, value: str, sweeps: bool) -> bool:
-    plain = re.fullmatch(r"[\w./~+-]*", value, flags=re.ASCII)
-    if plain or value[:1] in ("'", '"', "$", "["):
-        return False
-    if key == "speaker":
-        return not sweeps or _MIX.fullmatch(value) is not None
-    listed = re.fullmatch(r"[\w./~+,-]*", value, flags=re.ASCII)
-    one_path = not ("," in value and (sweeps or listed)) or Path(value).exists()
-    return key in _PATH_KEYS and one_path
 
 
 def _report(name: str, config_name: str, error: Exception) -> int:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from svc.cli.multirun import JobFailed
+from svc.cli.quoting import hydra_quoted
 from svc.errors import EndedOnRequest, UserError
 
 _logger = logging.getLogger(__name__)
@@ -59,6 +60,11 @@ def quieten_all_but_first() -> None:
     """Only one process of a run tells how it goes; all tell of faults."""
     if not is_first():
         logging.getLogger().setLevel(logging.WARNING)
+
+
+def end_with_parent() -> None:
+    """Have this process end where the command that started it is killed; one that was not started
+    by `run_processes` stays as it is."""
     if _PARENT in os.environ:
         threading.Thread(target=_die_with_parent, daemon=True).start()
 
@@ -87,9 +93,9 @@ def run_processes(
         start_processes,
     )
 
-    fixed = ["hydra.mode=RUN", f"hydra.run.dir={_quoted(run_dir)}"]
+    fixed = ["hydra.mode=RUN", f"hydra.run.dir={hydra_quoted(str(run_dir.absolute()))}"]
     if resume_from is not None:
-        fixed.append(f"resume={_quoted(resume_from)}")
+        fixed.append(f"resume={hydra_quoted(str(resume_from.absolute()))}")
     arguments = ("-m", "svc.cli.train", *overrides, *fixed)
     _logger.info("Training in %d processes, one for each device.", count)
     context = start_processes(
@@ -141,12 +147,6 @@ def _environments(count: int) -> dict[int, dict[str, str]]:
         _PARENT: str(os.getpid()),
     }
     return {r: {**shared, "RANK": str(r), "LOCAL_RANK": str(r)} for r in range(count)}
-
-
-def _quoted(path: Path) -> str:
-    """An absolute path that Hydra's grammar leaves as it is."""
-    escaped = str(path.absolute()).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def _die_with_parent() -> None:

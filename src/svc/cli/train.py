@@ -41,6 +41,7 @@ def train(config: Any) -> float | None:
     from svc.cli.parts import extraction_settings, plain_config
     from svc.cli.pretrained_run import read_pretrained, with_pretrained_shape
     from svc.cli.processes import (
+        end_with_parent,
         is_first,
         processes_to_start,
         quieten_all_but_first,
@@ -65,6 +66,7 @@ def train(config: Any) -> float | None:
     keep_freed_memory()
     restart_peak_memory()
     quieten_all_but_first()
+    end_with_parent()
     config = with_chosen_trainer(config)
     plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     checkpoint = checkpoint_to_continue(plain)
