@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from svc.checkpoints.atomic_io import write_safetensors
 from svc.checkpoints.layouts.base import KeyReport, LayoutOptions
 from svc.checkpoints.published import require_finite
-from svc.checkpoints.safe_reading import read_published_file
 from svc.config.composition import composed
 from svc.errors import UserError
 
@@ -36,15 +35,21 @@ class FeatureNetwork:
     report: KeyReport
 
 
-def feature_network_in(path: Path, options: LayoutOptions) -> FeatureNetwork | None:
+def feature_network_in(
+    weights: dict[str, Tensor], path: Path, options: LayoutOptions
+) -> FeatureNetwork | None:
     """The feature network in a file; None where it holds something else.
 
+    Args:
+        weights: read from `path`.
+        path: of the file.
+        options: what it does not say about itself.
+
     Raises:
-        UserError: the file cannot be read, or it is a network of this kind that is not whole.
+        UserError: it is a network of this kind that is not whole.
     """
     from svc.features.content.hubert_layouts import hubert_layout_in
 
-    weights = read_published_file(path).weights
     is_rmvpe = "cnn.weight" in weights and any(n.startswith("unet.encoder.") for n in weights)
     if not is_rmvpe and hubert_layout_in(weights) is None:
         return None

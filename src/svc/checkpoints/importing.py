@@ -10,10 +10,17 @@ import torch
 import yaml
 from torch import nn
 
-from svc.checkpoints.feature_networks import feature_network_in
+from svc.checkpoints.feature_networks import FeatureNetwork, feature_network_in
 from svc.checkpoints.layouts.base import KeyReport, LayoutOptions
 from svc.checkpoints.layouts.training_config import is_training_config, options_of_config
-from svc.checkpoints.model_file import built_generator, read_model_file
+from svc.checkpoints.model_file import (
+    ModelFile,
+    built_generator,
+    model_of_published,
+    own_model,
+)
+from svc.checkpoints.published import published_model
+from svc.checkpoints.safe_reading import read_published_file
 from svc.errors import UserError
 from svc.models.normalisation import fold_weight_norm
 
@@ -53,18 +60,40 @@ def import_checkpoint(
         UserError: the file or the configuration cannot be read, is of no known layout, or weights
             are missing, of wrong shapes, NaN or infinite; names what is wrong.
     """
-    path = Path(path).expanduser()
-    options = layout_options(config)
-    network = feature_network_in(path, options)
-    if network is not None:
-        return ImportedCheckpoint(network.kind, network.module, network.config, network.report)
-    model = read_model_file(path, options, with_discriminator=False)
-    report = model.report or KeyReport(used=tuple(model.generator))
-    module = built_generator(model)
+    found = recognised(Path(path).expanduser(), layout_options(config), with_discriminator=False)
+    if isinstance(found, FeatureNetwork):
+        return ImportedCheckpoint(found.kind, found.module, found.config, found.report)
+    report = found.report or KeyReport(used=tuple(found.generator))
+    module = built_generator(found)
     with torch.no_grad():
         fold_weight_norm(module)
     module.requires_grad_(False).eval()
-    return ImportedCheckpoint(model.kind, module, model.facts.config, report)
+    return ImportedCheckpoint(found.kind, module, found.facts.config, report)
+
+
+def recognised(
+    path: Path, options: LayoutOptions, *, with_discriminator: bool = True
+) -> ModelFile | FeatureNetwork:
+    """What a file holds, read once: a model, ours or published, or a network that listens.
+
+    Args:
+        path: of the file.
+        options: what it does not say about itself.
+        with_discriminator: read the judges of a GAN too, where they are there.
+
+    Raises:
+        UserError: see `import_checkpoint`.
+    """
+    # Of a file that is not there, the reader of weights says so in its own words.
+    own = own_model(path, with_discriminator=with_discriminator) if path.is_file() else None
+    if own is not None:
+        return own
+    file = read_published_file(path)
+    network = feature_network_in(file.weights, path, options)
+    if network is not None:
+        return network
+    published = published_model(file, path, options)
+    return model_of_published(published, path, with_discriminator=with_discriminator)
 
 
 def layout_options(config: Mapping[str, Any] | Path | str | None) -> LayoutOptions:

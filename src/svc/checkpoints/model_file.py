@@ -67,6 +67,26 @@ def read_model_file(
         UserError: no such file, not a model, cut short, damaged, from a newer version, of a layout
             that svc does not know, or with weights that are NaN or infinite.
     """
+    from svc.checkpoints.published import read_published
+
+    own = own_model(path, with_discriminator=with_discriminator)
+    if own is not None:
+        return own
+    published = read_published(path, options)
+    return model_of_published(published, path, with_discriminator=with_discriminator)
+
+
+def own_model(path: Path, *, with_discriminator: bool = True) -> ModelFile | None:
+    """The model in a file that svc wrote; None where others did.
+
+    Args:
+        path: see `read_model_file`.
+        with_discriminator: read the judges of a GAN too, where they are there.
+
+    Raises:
+        UserError: no such file, or one of ours that is no model, cut short, damaged, from a newer
+            version, or with weights that are NaN or infinite.
+    """
     if not path.is_file():
         raise UserError(
             f"There is no checkpoint {path}. Give the path of a .ckpt or .safetensors file, such "
@@ -74,12 +94,34 @@ def read_model_file(
         )
     with path.open("rb") as file:
         head = file.read(10)
-    model = None
     if is_safetensors(path, head):
-        model = _own_safetensors(path, with_discriminator)
-    elif head.startswith(b"PK\x03\x04"):
-        model = _own_training_checkpoint(path, with_discriminator)
-    return model or _published(path, options or LayoutOptions(), with_discriminator)
+        return _own_safetensors(path, with_discriminator)
+    if head.startswith(b"PK\x03\x04"):
+        return _own_training_checkpoint(path, with_discriminator)
+    return None
+
+
+def model_of_published(
+    published: PublishedModel, path: Path, *, with_discriminator: bool = True
+) -> ModelFile:
+    """A published model as a file of ours would hold it.
+
+    Args:
+        published: read from `path`.
+        path: of the file.
+        with_discriminator: keep the judges of a GAN, where they are there.
+
+    Raises:
+        hydra.errors.HydraException: an option that the user named does not exist.
+    """
+    return ModelFile(
+        path,
+        facts_of_published(published),
+        published.generator,
+        published.discriminator if with_discriminator else {},
+        published.report,
+        published.kind,
+    )
 
 
 def built_generator(model: ModelFile) -> nn.Module:
@@ -183,21 +225,6 @@ def _own_training_checkpoint(path: Path, with_discriminator: bool) -> ModelFile 
     facts = facts_in(checkpoint, path)
     judges = discriminator_in(checkpoint, path) if with_discriminator else {}
     return ModelFile(path, facts, generator_in(checkpoint, path), judges)
-
-
-def _published(path: Path, options: LayoutOptions, with_discriminator: bool) -> ModelFile:
-    from svc.checkpoints.published import read_published
-
-    published = read_published(path, options)
-    judges = published.discriminator if with_discriminator else {}
-    return ModelFile(
-        path,
-        facts_of_published(published),
-        published.generator,
-        judges,
-        published.report,
-        published.kind,
-    )
 
 
 def _audio_of(config: Mapping[str, Any]) -> AudioSpec:

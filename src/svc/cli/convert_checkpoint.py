@@ -11,7 +11,8 @@ from svc.errors import UserError, UserErrors
 
 if TYPE_CHECKING:
     from svc.checkpoints.feature_networks import FeatureNetwork
-    from svc.checkpoints.layouts.base import KeyReport, LayoutOptions
+    from svc.checkpoints.layouts.base import KeyReport
+    from svc.checkpoints.model_file import ModelFile
 
 _SUFFIXES = (".bin", ".ckpt", ".pt", ".pth", ".safetensors")
 """Of files in a folder that are tried; and openvpi's, which is called `model`."""
@@ -62,16 +63,16 @@ def _may_hold_weights(path: Path) -> bool:
 def _convert(source: Path, output: Path | None, plain: Mapping[str, Any]) -> None:
     """Convert one file and tell of it."""
     from svc.checkpoints.exporting import output_path
-    from svc.checkpoints.feature_networks import feature_network_in
-    from svc.checkpoints.importing import layout_options
+    from svc.checkpoints.importing import layout_options, recognised
+    from svc.checkpoints.model_file import ModelFile
 
     chosen = output_path(source, output, plain["overwrite"])
     options = layout_options(plain["options"])
-    network = feature_network_in(source, options)
-    if network is None:
-        told = _convert_model(source, chosen, options, plain)
+    found = recognised(source, options, with_discriminator=plain["discriminators"])
+    if isinstance(found, ModelFile):
+        told = _convert_model(found, source, chosen, plain)
     else:
-        told = _convert_network(network, source, chosen, plain["precision"])
+        told = _convert_network(found, source, chosen, plain["precision"])
     report = chosen.with_suffix(".report.txt")
     report.write_text(told.text(None), encoding="utf-8")
     print(told.text(None if plain["verbose"] else _NAMES_SHOWN), end="")
@@ -79,13 +80,12 @@ def _convert(source: Path, output: Path | None, plain: Mapping[str, Any]) -> Non
 
 
 def _convert_model(
-    source: Path, output: Path, options: "LayoutOptions", plain: Mapping[str, Any]
+    model: "ModelFile", source: Path, output: Path, plain: Mapping[str, Any]
 ) -> "_Told":
     from svc.checkpoints.exporting import export_model
     from svc.checkpoints.layouts.recognition import description_of
-    from svc.checkpoints.model_file import OWN_KIND, read_model_file
+    from svc.checkpoints.model_file import OWN_KIND
 
-    model = read_model_file(source, options, with_discriminator=plain["discriminators"])
     if model.kind == OWN_KIND or model.report is None:
         raise UserError(
             f"input={source} is a file of svc itself; there is nothing to convert. svc-export "
