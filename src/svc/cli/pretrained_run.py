@@ -99,8 +99,9 @@ def with_pretrained_shape(
     if faults:
         raise UserErrors(f"pretrained={config['pretrained']} does not fit this training:", faults)
     changed = {**arch, "generator": theirs["generator"]}
-    if pretrained.is_continued or pretrained.model.discriminator:
-        changed |= {key: theirs[key] for key in ("discriminator",) if key in theirs}
+    judges_stay = pretrained.is_continued or pretrained.model.discriminator
+    if judges_stay and "discriminator" in theirs:
+        changed["discriminator"] = theirs["discriminator"]
     shape: dict[str, Any] = {
         key: facts.config[key] for key in ("vocoder", "mel_scaling") if key in facts.config
     }

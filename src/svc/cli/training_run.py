@@ -157,7 +157,7 @@ def training_parts(
     node = arch.pop("generator")
     generator = build(node, **facts.run_time_arguments(node))
     begin_with(config, pretrained, plan, generator, vocoder.network if vocoder else None)
-    if vocoder is not None:
+    if vocoder is not None and pretrained is None:
         of_generator = getattr(generator, "vocoder", generator)
         of_generator.load_state_dict(vocoder.network.state_dict())
     module = build(

@@ -96,7 +96,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> int:
         UserErrors: a pattern matches nothing, or nothing is left to learn.
     """
     parameters = dict(network.named_parameters())
-    faults, frozen = [], 0
+    faults = []
     for pattern in patterns:
         matching = [name for name in parameters if fnmatchcase(name, pattern)]
         if not matching:
@@ -110,8 +110,7 @@ def freeze(network: nn.Module, patterns: Sequence[str]) -> int:
         faults.append("nothing is left to learn; leave a pattern out")
     if faults:
         raise UserErrors(f"finetune.freeze={list(patterns)} cannot be used:", faults)
-    frozen = sum(p.numel() for p in parameters.values() if not p.requires_grad)
-    return frozen
+    return sum(p.numel() for p in parameters.values() if not p.requires_grad)
 
 
 def learn_only_speakers(generator: nn.Module) -> None:

@@ -125,12 +125,10 @@ class TrainingAlarms(Callback):
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Judge a validation."""
-        score = float(trainer.callback_metrics.get("valid_loss", math.nan))
         if trainer.state.fn != "fit" or "valid_loss" not in trainer.callback_metrics:
             return
-        diverged = not score < self.diverged_factor * self._best
-        if math.isinf(self._best):
-            diverged = not math.isfinite(score)
+        score = float(trainer.callback_metrics["valid_loss"])
+        diverged = not score < self.diverged_factor * self._best  # whose first value is infinite
         self._without_better = 0 if score < self._best else self._without_better + 1
         self._best = min(self._best, score) if math.isfinite(score) else self._best
         late = self._without_better >= self.patience_validations

@@ -64,6 +64,9 @@ class LastAndBestCheckpoints(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not let a run end well whose work is lost."""
+        self._require_saved(trainer)
+
+    def _require_saved(self, trainer: Trainer) -> None:
         if self._failure is not None:
             raise UserError(
                 f"The run is done after {trainer.global_step} steps, but its checkpoint could not "
@@ -103,7 +106,7 @@ class LastAndBestCheckpoints(Checkpoint):
         """
         if trainer.global_step != self.saved_step:
             self._save(trainer, self.last_path)
-        self.on_train_end(trainer, trainer.lightning_module)
+        self._require_saved(trainer)
 
     def _save(self, trainer: Trainer, path: Path) -> None:
         failure = _attempt(trainer, path)
