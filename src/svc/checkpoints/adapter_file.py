@@ -14,6 +14,8 @@ from torch import Tensor
 
 from svc import __version__
 from svc.checkpoints.atomic_io import write_safetensors
+from svc.checkpoints.facts import facts_from_json
+from svc.checkpoints.finite import non_finite
 from svc.errors import UserError
 from svc.models.lora import LowRankDelta
 
@@ -157,19 +159,11 @@ def read_adapter(path: Path) -> Adapter:
             f"lora.rank above 0."
         )
     try:
-        return _checked(AdapterFacts.from_plain(_plain(metadata[ADAPTER_KEY])), tensors)
+        return _checked(
+            AdapterFacts.from_plain(facts_from_json(metadata[ADAPTER_KEY], "itself")), tensors
+        )
     except UserError as error:
         raise UserError(f"The adapter {path} {error}") from error
-
-
-def _plain(text: str) -> dict[str, Any]:
-    try:
-        plain = json.loads(text)
-    except ValueError:
-        plain = None
-    if not isinstance(plain, dict):
-        raise UserError("holds facts about itself that make no sense; it is damaged.")
-    return plain
 
 
 def _checked(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> Adapter:
@@ -182,7 +176,7 @@ def _checked(facts: AdapterFacts, tensors: Mapping[str, Tensor]) -> Adapter:
         raise UserError(
             f"is damaged: weights are missing or make no sense ({', '.join(broken[:5]) or 'all'})."
         )
-    infinite = [name for name, value in tensors.items() if not torch.isfinite(value).all()]
+    infinite = non_finite(tensors)
     if infinite:
         raise UserError(
             f"has NaN or infinite values in {len(infinite)} of {len(tensors)} weights, for example "

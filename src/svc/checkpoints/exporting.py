@@ -31,6 +31,14 @@ class Exported:
     facts: CheckpointFacts | AdapterFacts
     has_discriminator: bool = False
 
+    def about(self) -> list[str]:
+        """Lines that say who sings in it and under which licence."""
+        facts = self.facts
+        return [
+            f"  speakers: {', '.join(facts.named_speakers) or 'none; it is a vocoder'}",
+            f"  licence:  {facts.licence or 'not recorded; licence=NAME records one'}",
+        ]
+
 
 def export_model(
     model: ModelFile,

@@ -1,5 +1,6 @@
 """What files of svc say about the model inside them, besides its weights."""
 
+import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -108,6 +109,25 @@ class CheckpointFacts:
         if "parents" not in wrong and not all(isinstance(parent, dict) for parent in self.parents):
             wrong.append("parents")
         return wrong
+
+
+def facts_from_json(text: str, of: str) -> dict[str, Any]:
+    """Plain facts as they lie in the metadata of a file.
+
+    Args:
+        text: JSON.
+        of: what they are about, for the message.
+
+    Raises:
+        UserError: it is none, or no mapping.
+    """
+    try:
+        plain = json.loads(text)
+    except (ValueError, RecursionError):
+        plain = None
+    if not isinstance(plain, dict):
+        raise UserError(f"holds facts about {of} that make no sense; it is damaged.")
+    return plain
 
 
 def parent_of(path: Path, kind: str, licence: str | None) -> dict[str, Any]:

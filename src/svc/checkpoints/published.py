@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from svc.checkpoints.finite import non_finite
 from svc.checkpoints.layouts.base import LayoutOptions, PublishedModel
 from svc.checkpoints.layouts.nsf_hifigan import NsfHifiGanLayout
 from svc.checkpoints.layouts.recognition import recognise
@@ -79,7 +79,7 @@ def require_finite(weights: Mapping[str, Tensor], path: Path) -> None:
     Raises:
         UserError: names the first of them, and says how many there are.
     """
-    broken = [name for name, weight in weights.items() if not _is_finite(weight)]
+    broken = non_finite(weights)
     if broken:
         shown = ", ".join(broken[:_NAMES_SHOWN])
         raise UserError(
@@ -87,11 +87,3 @@ def require_finite(weights: Mapping[str, Tensor], path: Path) -> None:
             f"({shown}{', …' if len(broken) > _NAMES_SHOWN else ''}): its training diverged, or "
             f"the file is damaged. Take an earlier checkpoint of it."
         )
-
-
-def _is_finite(weight: Tensor) -> bool:
-    """Looks at each number once, though a tensor may repeat it."""
-    if not weight.is_floating_point():
-        return True
-    once = tuple(slice(0, 1) if not stride else slice(None) for stride in weight.stride())
-    return bool(torch.isfinite(weight[once]).all())

@@ -9,7 +9,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -17,7 +16,8 @@ from torch import Tensor
 
 from svc import __version__
 from svc.checkpoints.atomic_io import write_safetensors
-from svc.checkpoints.facts import FORMAT_VERSION, CheckpointFacts
+from svc.checkpoints.facts import FORMAT_VERSION, CheckpointFacts, facts_from_json
+from svc.checkpoints.finite import non_finite
 from svc.errors import UserError
 
 FACTS_KEY = "svc"
@@ -66,7 +66,7 @@ def write_slim(
     named |= {f"{_DISCRIMINATOR}{name}": weight for name, weight in (discriminator or {}).items()}
     require_finite(named, f"{path} is not written: the model")
     tensors = {name: _stored(weight, dtype) for name, weight in named.items()}
-    too_large = [name for name, weight in tensors.items() if not _is_finite(weight)]
+    too_large = non_finite(tensors)
     if too_large:
         raise UserError(
             f"{path} is not written: {len(too_large)} of {len(tensors)} weights hold values beyond "
@@ -119,7 +119,7 @@ def read_slim(path: Path) -> SlimModel:
             f"model. Give a file that svc-export or svc-convert-checkpoint wrote."
         )
     try:
-        facts = CheckpointFacts.from_plain(_plain(metadata[FACTS_KEY]))
+        facts = CheckpointFacts.from_plain(facts_from_json(metadata[FACTS_KEY], "its model"))
         generator, discriminator = _by_network(tensors)
     except UserError as error:
         raise UserError(f"The model {path} {error}") from error
@@ -133,16 +133,12 @@ def require_finite(weights: Mapping[str, Tensor], what: str) -> None:
     Raises:
         UserError: some are NaN or infinite; begins with `what` and names one.
     """
-    broken = [name for name, weight in weights.items() if not _is_finite(weight)]
+    broken = non_finite(weights)
     if broken:
         raise UserError(
             f"{what} has NaN or infinite values in {len(broken)} of {len(weights)} weights, for "
             f"example {broken[0]}. Use an earlier checkpoint of the run."
         )
-
-
-def _is_finite(weight: Tensor) -> bool:
-    return not weight.is_floating_point() or bool(torch.isfinite(weight).all())
 
 
 def _stored(weight: Tensor, dtype: torch.dtype) -> Tensor:
@@ -169,16 +165,6 @@ def _by_network(tensors: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[
         holds = f"weights that belong to nothing ({', '.join(others[:5])})"
         raise UserError(f"holds {holds if others else 'no weights of a generator'}; it is damaged.")
     return networks[_GENERATOR], networks[_DISCRIMINATOR]
-
-
-def _plain(text: str) -> dict[str, Any]:
-    try:
-        plain = json.loads(text)
-    except (ValueError, RecursionError):
-        plain = None
-    if not isinstance(plain, dict):
-        raise UserError("holds facts about its model that make no sense; it is damaged.")
-    return plain
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:

@@ -98,7 +98,6 @@ def _convert_model(
         discriminators=bool(model.discriminator),
         licence=plain["licence"],
     )
-    facts = exported.facts
     what = f"{source.name} is {model.kind}: {description_of(model.kind)}"
     judges = ", with discriminators" if exported.has_discriminator else ""
     use = (
@@ -112,8 +111,7 @@ def _convert_model(
         model.report,
         (
             f"{output}: {shown_size(exported.size_bytes)}{judges}",
-            f"  speakers: {', '.join(model.facts.named_speakers) or 'none; it is a vocoder'}",
-            f"  licence:  {facts.licence or 'not recorded; licence=NAME records one'}",
+            *exported.about(),
             use,
         ),
     )

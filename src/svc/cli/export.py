@@ -67,14 +67,12 @@ def summary(exported: "Exported", precision: str) -> str:
     """What was written, for people."""
     from svc.checkpoints.registry import shown_size
 
-    facts = exported.facts
     lines = [
         f"{exported.path}: {shown_size(exported.size_bytes)}, {precision}"
         + (", with discriminators" if exported.has_discriminator else ""),
-        f"  speakers: {', '.join(facts.named_speakers) or 'none; it is a vocoder'}",
-        f"  licence:  {facts.licence or 'not recorded; licence=NAME records one'}",
+        *exported.about(),
     ]
-    for parent in facts.parents:
+    for parent in exported.facts.parents:
         lines.append(
             f"  from:     {parent.get('file')} ({parent.get('kind')}, licence "
             f"{parent.get('licence') or 'not recorded'}, SHA-256 {str(parent.get('sha256'))[:12]}…)"
