@@ -5,11 +5,17 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from svc.models import wavenet
+from svc.models import wavenet, winograd
 from svc.models.denoiser import MelDenoiser
 from svc.models.inference_weights import InferenceWeights
 from svc.models.wavenet import WaveNet
-from svc.models.winograd import WinogradConv, is_faster
+from svc.models.winograd import (
+    Winograd23,
+    Winograd43,
+    WinogradConv,
+    is_faster,
+    winograd_for,
+)
 
 TOLERANCE = 2e-6
 """Of the largest output; every wrong coefficient or neighbour is above 1e-2."""
@@ -22,8 +28,8 @@ def test_equals_a_convolution(dilation: int, frames: int) -> None:
     weight, bias = torch.randn(10, 12, 3, generator=rng), torch.randn(10, generator=rng)
     x = torch.randn(2, frames, 12, generator=rng)
     with torch.inference_mode():
-        found = WinogradConv(weight, bias, dilation)(x)
-        without_bias = WinogradConv(weight, None, dilation)(x)
+        found = Winograd43(weight, bias, dilation)(x)
+        without_bias = Winograd43(weight, None, dilation)(x)
     assert found.shape == without_bias.shape == (2, frames, 10)
     assert found.dtype == torch.float32
     if frames == 0:
@@ -36,19 +42,47 @@ def test_equals_a_convolution(dilation: int, frames: int) -> None:
     torch.testing.assert_close(without_bias.double(), exact, atol=TOLERANCE * largest, rtol=0)
 
 
+@pytest.mark.parametrize("frames", [0, 1, 2, 3, 8, 33])
+@pytest.mark.parametrize("dilation", [1, 2, 3])
+def test_equals_a_convolution_in_bfloat16(dilation: int, frames: int) -> None:
+    rng = torch.Generator().manual_seed(dilation)
+    # Small whole numbers, whose sums and products bfloat16 holds exactly.
+    weight = 2.0 * torch.randint(-1, 2, (10, 12, 3), generator=rng)
+    bias = torch.randint(-4, 5, (10,), generator=rng).float()
+    x = torch.randint(-1, 2, (2, frames, 12), generator=rng).bfloat16()
+    with torch.inference_mode():
+        found = Winograd23(weight, bias, dilation)(x)
+    assert found.shape == (2, frames, 10)
+    assert found.dtype == torch.bfloat16
+    if frames:
+        arguments = {"padding": dilation, "dilation": dilation}
+        exact = F.conv1d(x.double().mT, weight.double(), bias.double(), **arguments).mT
+        assert torch.equal(found.double(), exact)
+
+
+def test_rounding_in_bfloat16_stays_below_a_hundredth() -> None:
+    rng = torch.Generator().manual_seed(0)
+    weight = torch.randn(64, 512, 3, generator=rng) * (2 / 1536) ** 0.5
+    x = torch.randn(1, 130, 512, generator=rng)
+    with torch.inference_mode():
+        found = Winograd23(weight, None, 2)(x.bfloat16())
+    exact = F.conv1d(x.double().mT, weight.double(), padding=2, dilation=2).mT
+    assert float((found - exact).norm() / exact.norm()) < 0.006
+
+
 def test_is_as_accurate_as_a_direct_convolution_of_a_wide_layer() -> None:
     rng = torch.Generator().manual_seed(0)
     weight = torch.randn(64, 512, 3, generator=rng) * (2 / 1536) ** 0.5
     x = torch.randn(1, 130, 512, generator=rng)
     with torch.inference_mode():
-        found = WinogradConv(weight, None, 2)(x)
+        found = Winograd43(weight, None, 2)(x)
     exact = F.conv1d(x.double().mT, weight.double(), padding=2, dilation=2).mT
     assert float((found - exact).norm() / exact.norm()) < TOLERANCE
 
 
 def test_refuses_other_kernels() -> None:
     with pytest.raises(ValueError, match=r"\[4, 4, 5\] must be \[O, I, 3\]"):
-        WinogradConv(torch.zeros(4, 4, 5), None, 1)
+        Winograd43(torch.zeros(4, 4, 5), None, 1)
 
 
 def test_is_faster_for_wide_layers_and_long_inputs() -> None:
@@ -67,19 +101,19 @@ def test_is_faster_for_wide_layers_and_long_inputs() -> None:
 def test_transformed_weights_are_kept_inside_the_context_alone() -> None:
     conv, weights = nn.Conv1d(4, 6, 3, dilation=2, padding=2), InferenceWeights()
     x = torch.randn(1, 4, 9)
-    assert weights.winograd(conv) is None
+    assert weights.winograd(conv, torch.float32) is None
     with torch.inference_mode(), weights.kept():
-        first = weights.winograd(conv)
+        first = weights.winograd(conv, torch.float32)
         assert first is not None
         torch.testing.assert_close(first(x.mT).mT, conv(x), atol=1e-5, rtol=0)
         with weights.kept():
-            assert weights.winograd(conv) is first
-        assert weights.winograd(conv) is first
-    assert weights.winograd(conv) is None
+            assert weights.winograd(conv, torch.float32) is first
+        assert weights.winograd(conv, torch.float32) is first
+    assert weights.winograd(conv, torch.float32) is None
     with torch.no_grad():
         conv.weight.mul_(2)
     with torch.inference_mode(), weights.kept():
-        second = weights.winograd(conv)
+        second = weights.winograd(conv, torch.float32)
         assert second is not None
         torch.testing.assert_close(second(x.mT).mT, conv(x), atol=1e-5, rtol=0)
 
@@ -126,7 +160,7 @@ def test_a_denoiser_of_full_width_agrees_with_its_graph(used: list[WinogradConv]
     assert not found[0][1, :, 64:].any()
 
 
-def test_only_float32_with_kept_weights_takes_it(
+def test_what_is_computed_with_kept_weights_by_fewer_products(
     used: list[WinogradConv], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(wavenet, "is_faster", lambda conv, batch, frames: conv.kernel_size == (3,))
@@ -135,13 +169,42 @@ def test_only_float32_with_kept_weights_takes_it(
     weights = denoiser.backbone.inference_weights
     with torch.inference_mode():
         denoiser(x, time, denoiser.prepare(condition))
-        with weights.kept(), torch.autocast("cpu", torch.bfloat16):
-            denoiser(x, time, denoiser.prepare(condition))
         assert not used
         with weights.kept():
             denoiser(x, time, denoiser.prepare(condition))
-        assert len(used) == 2
+        assert [type(conv) for conv in used] == [Winograd43] * 2
         denoiser.double()
         with weights.kept():
             denoiser(x.double(), time, denoiser.prepare(condition.double()))
         assert len(used) == 2
+
+
+@pytest.mark.parametrize(
+    ("units", "matrix_units", "expected"),
+    [(False, False, None), (True, False, Winograd23), (True, True, None)],
+)
+def test_bfloat16_takes_it_where_units_are_neither_missing_nor_fast(
+    units: bool, matrix_units: bool, expected: type | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "cpu_has_bf16_units", lambda: units)
+    monkeypatch.setattr(winograd, "cpu_has_matrix_units", lambda: matrix_units)
+    assert winograd_for(torch.float32) is Winograd43
+    assert winograd_for(torch.bfloat16) is expected
+
+
+def test_a_wide_denoiser_in_bfloat16_stays_near_float32(
+    used: list[WinogradConv], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(winograd, "cpu_has_bf16_units", lambda: True)
+    monkeypatch.setattr(winograd, "cpu_has_matrix_units", lambda: False)
+    denoiser = denoiser_of(512, 5)
+    x, condition, time = torch.randn(1, 16, 131), torch.randn(1, 24, 131), torch.tensor([20.0])
+    with torch.inference_mode():
+        exact = denoiser(x, time, denoiser.prepare(condition))
+        with (
+            denoiser.backbone.inference_weights.kept(),
+            torch.autocast("cpu", torch.bfloat16),
+        ):
+            found = denoiser(x, time, denoiser.prepare(condition))
+    assert [type(conv) for conv in used] == [Winograd23] * 5
+    assert float((found - exact).norm() / exact.norm()) < 0.02

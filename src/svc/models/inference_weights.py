@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from svc.models.winograd import WinogradConv
+from svc.models.winograd import WinogradConv, winograd_for
 
 
 class InferenceWeights:
@@ -21,7 +21,7 @@ class InferenceWeights:
 
     def __init__(self) -> None:
         self._kept: dict[nn.Conv1d, tuple[Tensor, Tensor | None]] | None = None
-        self._winograd: dict[nn.Conv1d, WinogradConv] = {}
+        self._winograd: dict[tuple[nn.Conv1d, torch.dtype], WinogradConv] = {}
 
     @contextmanager
     def kept(self) -> Iterator[None]:
@@ -47,12 +47,13 @@ class InferenceWeights:
             self._kept[conv] = weight, bias
         return weight, bias
 
-    def winograd(self, conv: nn.Conv1d) -> WinogradConv | None:
-        """The convolution by fewer products, in float32 on a CPU; None outside `kept`, because
-        transforming the weights at every call would cost what it saves."""
-        if self._kept is None:
+    def winograd(self, conv: nn.Conv1d, dtype: torch.dtype) -> WinogradConv | None:
+        """The convolution by fewer products, on a CPU; None where there is none that is faster, and
+        outside `kept`, because transforming the weights at every call would cost what it saves."""
+        kind = winograd_for(dtype)
+        if self._kept is None or kind is None:
             return None
-        if conv not in self._winograd:
+        if (conv, dtype) not in self._winograd:
             (dilation,) = conv.dilation
-            self._winograd[conv] = WinogradConv(conv.weight, conv.bias, dilation)
-        return self._winograd[conv]
+            self._winograd[conv, dtype] = kind(conv.weight, conv.bias, dilation)
+        return self._winograd[conv, dtype]

@@ -168,8 +168,8 @@ class WaveNet(nn.Module):
     ) -> Tensor:
         """`run`, in place wherever possible, and on a CPU with channels last in memory: a quarter
         faster than one-dimensional convolutions there, and dilation then costs nothing. Wide
-        layers in float32 take Winograd's convolution while weights are kept, which saves a third
-        of the rest."""
+        layers take Winograd's convolution while weights are kept, which saves a third of the
+        rest in float32 and a fifth in bfloat16."""
         conditions = projected.unsqueeze(2).chunk(self.layers, dim=1)
         with _Inference(x, self.inference_weights) as inference:
             hidden = inference.conv(self.input, inference.enter(x)).relu_()
@@ -205,7 +205,7 @@ class _Inference:
         cast = torch.is_autocast_enabled(device) and like.dtype != torch.float64
         self._dtype = torch.get_autocast_dtype(device) if cast else like.dtype
         self._weights = weights
-        self._winograd = device == "cpu" and self._dtype == torch.float32
+        self._on_cpu = device == "cpu"
         self._layout = torch.channels_last if device == "cpu" else torch.contiguous_format
         self._as_it_is = torch.autocast(device, enabled=False)
 
@@ -222,8 +222,8 @@ class _Inference:
 
     def conv(self, conv: nn.Conv1d, x: Tensor) -> Tensor:
         """The convolution of x [B, C, 1, N]."""
-        if self._winograd and is_faster(conv, x.shape[0], x.shape[-1]):
-            winograd = self._weights.winograd(conv)
+        if self._on_cpu and is_faster(conv, x.shape[0], x.shape[-1]):
+            winograd = self._weights.winograd(conv, self._dtype)
             if winograd is not None:
                 return winograd(x.squeeze(2).mT).mT.unsqueeze(2)
         weight, bias = self._weights.of(conv, self._dtype)
