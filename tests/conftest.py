@@ -1,5 +1,8 @@
 """Fixtures that every test may use."""
 
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -22,3 +25,12 @@ def _one_thread() -> None:
     """One thread per test process: the suite runs as many processes as there are cores, and
     threads that fight for a core make it ten times slower."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _wandb_ends_with_its_test() -> Iterator[None]:
+    """The process that wandb starts works in the folder of that test, and later ones would join
+    it: its address is in the environment."""
+    yield
+    if "wandb" in sys.modules and "WANDB_SERVICE" in os.environ:
+        sys.modules["wandb"].teardown()

@@ -1,13 +1,16 @@
 """Logging to wandb never asks for anything, and loses nothing where there is no key."""
 
 import io
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import wandb
 
 from svc.errors import UserError
+from svc.training import loggers
 from svc.training.loggers import has_wandb_key, wandb_logger
 from svc.training.wandb_record import read_records
 
@@ -76,11 +79,9 @@ def test_a_continued_run_keeps_its_id(tmp_path: Path) -> None:
     assert first._wandb_init["name"] == "one"
 
 
-OFFLINE_RUN = """
-import sys
-from pathlib import Path
-import torch
+OFFLINE_RUNS = """
 from lightning.pytorch import Trainer
+import torch
 from svc.training.loggers import wandb_logger
 from svc.training.media_logging import log_audio
 from svc.training.metric_logging import log_metrics
@@ -92,11 +93,38 @@ for run in ("one", "two"):
 """
 
 
+def assert_whole(run: Path) -> None:
+    """One offline run of OFFLINE_RUNS is below `run`, from its beginning to its end."""
+    (folder,) = (run / "wandb").glob("offline-run-*")
+    (file,) = folder.glob("*.wandb")
+    records = list(read_records(file))
+    rows = [record.history.item for record in records if record.HasField("history")]
+    logged = {"/".join(item.nested_key): item.value_json for row in rows for item in row}
+    assert logged["valid_loss"] == "0.5"
+    assert logged["trainer/global_step"] == "3"
+    assert records[-1].WhichOneof("record_type") in ("exit", "footer")
+    assert len(list(folder.glob("files/media/audio/sample/0/*.wav"))) == 1
+
+
 @pytest.mark.slow
-def test_without_a_key_runs_are_written_offline_and_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize("parent", ["no wandb", "a run under way", "a run that has ended"])
+def test_without_a_key_runs_are_written_offline_and_apart(
+    parent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the parent of the process has done with wandb; in another folder than its own."""
+    if parent != "no wandb":
+        run = wandb.init(mode="offline", dir=tmp_path)
+        if parent == "a run that has ended":
+            address = os.environ["WANDB_SERVICE"]
+            run.finish()
+            wandb.teardown()
+            monkeypatch.setenv("WANDB_SERVICE", address)
+        assert "WANDB_SERVICE" in os.environ
+    child = tmp_path / "child"
+    child.mkdir()
     done = subprocess.run(
-        [sys.executable, "-c", OFFLINE_RUN],
-        cwd=tmp_path,
+        [sys.executable, "-c", OFFLINE_RUNS],
+        cwd=child,
         input="",
         capture_output=True,
         text=True,
@@ -105,13 +133,33 @@ def test_without_a_key_runs_are_written_offline_and_apart(tmp_path: Path) -> Non
     )
     assert done.returncode == 0, done.stderr
     assert "Create a W&B account" not in done.stdout + done.stderr
-    for run in ("one", "two"):
-        (folder,) = (tmp_path / run / "wandb").glob("offline-run-*")
-        (file,) = folder.glob("*.wandb")
-        records = list(read_records(file))
-        rows = [record.history.item for record in records if record.HasField("history")]
-        logged = {"/".join(item.nested_key): item.value_json for row in rows for item in row}
-        assert logged["valid_loss"] == "0.5"
-        assert logged["trainer/global_step"] == "3"
-        assert records[-1].WhichOneof("record_type") in ("exit", "footer")
-        assert len(list(folder.glob("files/media/audio/sample/0/*.wav"))) == 1
+    for name in ("one", "two"):
+        assert_whole(child / name)
+
+
+@pytest.mark.slow
+def test_a_run_is_where_it_was_asked_for_though_wandb_works_elsewhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("first", "second"):
+        (tmp_path / folder).mkdir()
+        monkeypatch.chdir(tmp_path / folder)
+        exec(OFFLINE_RUNS, {})
+    for folder in ("first", "second"):
+        for name in ("one", "two"):
+            assert_whole(tmp_path / folder / name)
+
+
+@pytest.mark.parametrize("files", ["none", "one that never ends"])
+def test_a_run_that_does_not_reach_the_disk_is_told_of(
+    files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    ended: list[str] = []
+    monkeypatch.setattr(loggers, "_WRITING_S", 0.0 if files != "none" else 1e9)
+    monkeypatch.setattr(wandb, "teardown", lambda: ended.append("wandb"))
+    if files != "none":
+        (tmp_path / "run-1.wandb").touch()
+    loggers._wait_for_end(tmp_path)
+    assert str(tmp_path) in caplog.text
+    assert "disk" in caplog.text
+    assert ended == ([] if files == "none" else ["wandb"])

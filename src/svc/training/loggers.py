@@ -1,5 +1,6 @@
 """Loggers that need more than their constructor."""
 
+import contextlib
 import logging
 import netrc
 import os
@@ -22,8 +23,11 @@ _ID_FILE = "wandb_run_id"
 _WANDB_HOST = "wandb"
 """Part of the names under which netrc files keep keys of wandb's own servers."""
 
-_WRITING_S, _LOOK_EVERY_S = 60.0, 0.02
-"""How long the end of an offline run may take to reach the disk, and how often to look for it."""
+_WRITING_S, _LOOK_EVERY_S = 10.0, 0.02
+"""How long to watch an offline run reach the disk, and how often to look."""
+
+_SERVICE = "WANDB_SERVICE"
+"""Says where wandb's process listens: 3-<id of the process that started it>-unix-<socket>."""
 
 
 class RunWandbLogger(WandbLogger):
@@ -49,11 +53,32 @@ def _wait_for_end(folder: Path) -> None:
     ends first, which a busy machine sees to, the last 32 KiB are lost: in a short run, everything.
     """
     give_up = time.monotonic() + _WRITING_S
-    while not any(is_whole(file) for file in folder.glob("*.wandb")):
-        if time.monotonic() > give_up:
-            _logger.warning("The end of wandb's offline run in %s may be missing.", folder)
+    while (files := list(folder.glob("*.wandb"))) and time.monotonic() < give_up:
+        if any(is_whole(file) for file in files):
             return
         time.sleep(_LOOK_EVERY_S)
+    if files:
+        import wandb
+
+        with contextlib.suppress(SystemExit):  # of a process that did not end well
+            wandb.teardown()  # returns when that process has ended
+    if not any(is_whole(file) for file in files):
+        _logger.warning(
+            "The end of wandb's offline run in %s is missing: its process could not write it. Is "
+            "the disk full? The other loggers have the same metrics.",
+            folder,
+        )
+
+
+def _leave_other_service() -> None:
+    """Have this process start a service of wandb for itself, where it would join another's.
+
+    Children inherit the address of the one that their parent started. It ends with the parent, and
+    the run with it; or has ended already, and then wandb refuses to start.
+    """
+    fields = os.environ.get(_SERVICE, "").split("-")
+    if len(fields) > 1 and fields[1].isdigit() and int(fields[1]) != os.getpid():
+        del os.environ[_SERVICE]
 
 
 def wandb_logger(
@@ -76,7 +101,9 @@ def wandb_logger(
     Raises:
         UserError: `offline` is False and there is no key.
     """
-    folder = Path(save_dir)
+    # wandb's process may have another working directory than ours, and lost runs without a word.
+    folder = Path(save_dir).absolute()
+    _leave_other_service()
     has_key = has_wandb_key()
     if offline is False and not has_key:
         raise UserError(
