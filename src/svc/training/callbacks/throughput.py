@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from svc.data.batch import Batch
+from svc.training.loader_clock import LoaderClock
 from svc.training.metric_logging import log_metrics, logging_is_due
 
 
@@ -14,7 +15,8 @@ class Throughput(Callback):
     """Logs `perf/…` together with the losses; validation does not count.
 
     `perf/steps_per_s` generator updates per second, `perf/audio_s_per_s` seconds of training audio
-    per second, `perf/data_wait_fraction` the share of the time between steps, and on CUDA devices
+    per second, `perf/data_wait_fraction` the share of the time in which training stood at its data
+    loader (mels are made on the training device, and are work), and on CUDA devices
     `perf/gpu_mem_gib` the largest amount of memory that tensors took since the last line. What the
     whole run came to is in `run_steps_per_s` and `gpu_peak_bytes`.
 
@@ -24,6 +26,7 @@ class Throughput(Callback):
 
     def __init__(self, sample_rate_hz: int = 44_100) -> None:
         self.sample_rate_hz = sample_rate_hz
+        self._loader = LoaderClock()
         self._restart()
 
     @property
@@ -37,9 +40,18 @@ class Throughput(Callback):
         """Largest amount of memory that tensors took, up to the last line of metrics."""
         self._idle_since_s: float | None = None
         self._waiting_s = 0.0
-        self._working_s = 0.0
+        self._elapsed_s = 0.0
         self._audio_samples = 0
         self._first_step: int | None = None
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen to how long the loader takes."""
+        self._loader = LoaderClock(trainer.profiler)  # type: ignore[attr-defined]
+        trainer.profiler = self._loader  # type: ignore[attr-defined]
+
+    def teardown(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Listen no more."""
+        trainer.profiler = self._loader.inner  # type: ignore[attr-defined]
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Forget earlier runs. The first step, which warms caches up, is not counted."""
@@ -47,9 +59,10 @@ class Throughput(Callback):
 
     def on_train_batch_start(self, *_: Any) -> None:
         """The batch is there: the wait is over."""
-        self._started_s = time.perf_counter()
+        self._started_s, waited_s = time.perf_counter(), self._loader.take()
         if self._idle_since_s is not None:
-            self._waiting_s += self._started_s - self._idle_since_s
+            self._waiting_s += waited_s
+            self._elapsed_s += self._started_s - self._idle_since_s
             self._run_s += self._started_s - self._idle_since_s
 
     def on_train_batch_end(
@@ -68,7 +81,7 @@ class Throughput(Callback):
             self._run_s += now_s - self._started_s
             self._run_steps += trainer.global_step - self._counted_step
             self._counted_step = trainer.global_step
-            self._working_s += now_s - self._started_s
+            self._elapsed_s += now_s - self._started_s
             self._audio_samples += batch.audio.shape[0] * batch.audio.shape[-1]
         self._idle_since_s = now_s
         steps = trainer.global_step - self._first_step
@@ -81,11 +94,10 @@ class Throughput(Callback):
         self._idle_since_s = None
 
     def _figures(self, steps: int, device: torch.device) -> dict[str, float]:
-        elapsed_s = self._waiting_s + self._working_s
         figures = {
-            "perf/steps_per_s": steps / elapsed_s,
-            "perf/audio_s_per_s": self._audio_samples / self.sample_rate_hz / elapsed_s,
-            "perf/data_wait_fraction": self._waiting_s / elapsed_s,
+            "perf/steps_per_s": steps / self._elapsed_s,
+            "perf/audio_s_per_s": self._audio_samples / self.sample_rate_hz / self._elapsed_s,
+            "perf/data_wait_fraction": self._waiting_s / self._elapsed_s,
         }
         if device.type == "cuda":
             peak_bytes = torch.cuda.max_memory_allocated(device)
@@ -95,6 +107,6 @@ class Throughput(Callback):
         return figures
 
     def _restart_window(self, step: int) -> None:
-        self._waiting_s = self._working_s = 0.0
+        self._waiting_s = self._elapsed_s = 0.0
         self._audio_samples = 0
         self._first_step = step
