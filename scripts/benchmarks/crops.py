@@ -17,9 +17,12 @@ from svc.data.augmentation.parameters import (
     Loudness,
     TimeStretch,
 )
+from svc.data.batch import CropPlaces
+from svc.data.cache import Place
 from svc.data.crop_reader import CropReader
 from svc.data.dataset import CropDataset
 from svc.data.demo.source import DemoSource
+from svc.data.device_cache import DeviceCache
 from svc.data.preparation import prepare
 from svc.data.sampling import CropDraw
 from svc.data.store import FeatureStore
@@ -30,6 +33,11 @@ from svc.features.pitch.parselmouth import ParselmouthPitch
 CROP_FRAMES, BATCH_SIZE, BATCHES = 32, 32, 50
 CROPS_TARGET, SIZE_TARGET_MB = 7500.0, 7.5
 
+_PLACES: dict[Place, str] = {
+    "none": "files, warm cache",
+    "ram": "RAM",
+    "device": "a set on the device (here the CPU)",
+}
 _AUGMENTATIONS = {
     "all with a gain": Augmentation(loudness=Loudness(probability=1.0)),
     "all in another key": Augmentation(key_shift=KeyShift(probability=1.0)),
@@ -60,16 +68,15 @@ def measure(options: Options) -> Section:
         for store_mel in (False, True):
             store = _store(source, Path(folder, f"store_{store_mel}"), store_mel)
             mels = "stored mels" if store_mel else "without mels"
-            for in_ram in (False, True):
-                rate = _crops_per_s(store, in_ram, options.repeats)
-                place = "RAM" if in_ram else "files, warm cache"
-                name = f"crops from {place}, {mels}"
+            for place, name in _PLACES.items():
+                rate = _crops_per_s(store, place, options.repeats)
+                name = f"crops from {name}, {mels}"
                 figures.append(figure(name, rate, "crops/s", at_least=CROPS_TARGET))
             if not store_mel:
-                rate = _crops_per_s(store, False, options.repeats, MelSpectrogram(AudioSpec()))
+                rate = _crops_per_s(store, "none", options.repeats, MelSpectrogram(AudioSpec()))
                 figures.append(figure("crops from files, mels made on one core", rate, "crops/s"))
                 for name, augmentation in _AUGMENTATIONS.items():
-                    rate = _crops_per_s(store, False, options.repeats, augmentation=augmentation)
+                    rate = _crops_per_s(store, "none", options.repeats, augmentation=augmentation)
                     figures.append(figure(f"crops from files, {name}", rate, "crops/s"))
             target = None if store_mel else SIZE_TARGET_MB
             size = _mb_per_minute(store)
@@ -101,20 +108,24 @@ def _store(source: DemoSource, folder: Path, store_mel: bool) -> FeatureStore:
 
 def _crops_per_s(
     store: FeatureStore,
-    in_ram: bool,
+    place: Place,
     repeats: int,
     mel: MelSpectrogram | None = None,
     augmentation: Augmentation | None = None,
 ) -> float:
     slices = store.split("train")
-    reader = CropReader(store, slices, AudioSpec(), in_ram, augmentation)
+    reader = CropReader(store, slices, AudioSpec(), place == "ram", augmentation)
+    cpu = torch.device("cpu")
+    device = DeviceCache(reader, store, slices, AudioSpec(), cpu) if place == "device" else None
     draw = CropDraw(slices, CROP_FRAMES, seed=0)
     changes = AugmentationDraw(augmentation, seed=0) if augmentation else None
-    crops = CropDataset(reader, draw, BATCH_SIZE * BATCHES, changes)
+    crops = CropDataset(device or reader, draw, changes)
 
     def read() -> None:
         for batch in range(BATCHES):
             loaded = crops.__getitems__(range(batch * BATCH_SIZE, (batch + 1) * BATCH_SIZE))
+            if device is not None and isinstance(loaded, CropPlaces):
+                loaded = device.crops_at(loaded)
             if mel is not None:
                 loaded.batch(mel)
 

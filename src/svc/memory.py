@@ -2,6 +2,7 @@
 
 import ctypes
 import gc
+import os
 import re
 import sys
 from contextlib import suppress
@@ -57,3 +58,69 @@ def peak_memory_gib() -> float:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (2**30 if sys.platform == "darwin" else 2**20)
+
+
+def resident_bytes() -> int:
+    """What of this process lies in memory now; its peak where the system does not say that."""
+    statm = Path("/proc/self/statm")
+    if not statm.is_file():
+        return int(peak_memory_gib() * 2**30)
+    return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def available_bytes() -> int | None:
+    """Memory that this process can still take without anything being swapped out.
+
+    That is what the machine has available, or what the process's control group (a container, a
+    batch job) leaves of its limit. None where the system does not say.
+    """
+    info = Path("/proc/meminfo")
+    if not info.is_file():
+        return None
+    kib = re.search(r"^MemAvailable:\s*(\d+) kB", info.read_text("ascii"), re.MULTILINE)
+    if kib is None:
+        return None
+    return min(int(kib.group(1)) * 1024, *_left_by_control_groups(), sys.maxsize)
+
+
+def _left_by_control_groups(
+    groups: Path = Path("/proc/self/cgroup"), root: Path = Path("/sys/fs/cgroup")
+) -> list[int]:
+    """What each control group with a limit that this process is in leaves of it; of both versions
+    of control groups. A container sees its own group as the root."""
+    with suppress(OSError):
+        lines = groups.read_text(encoding="utf-8").splitlines()
+        found = [line.split(":", 2)[1:] for line in lines if line.count(":") >= 2]
+        left = []
+        for controllers, path in found:
+            if controllers == "":
+                left += _left_above(root, path, ("memory.max", "memory.current", "inactive_file"))
+            elif "memory" in controllers.split(","):
+                files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file")
+                left += _left_above(root / "memory", path, files)
+        return left
+    return []
+
+
+def _left_above(root: Path, path: str, names: tuple[str, str, str]) -> list[int]:
+    """What is left in a group and in those around it. Files that were read and are not in use any
+    more count as free.
+
+    Args:
+        root: of the hierarchy.
+        path: of the group within it.
+        names: of the files with limit and usage, and of the line in memory.stat.
+    """
+    limit_file, usage_file, reclaimable = names
+    group = root / path.strip("/")
+    left = []
+    for folder in (group, *group.parents):
+        with suppress(OSError, ValueError):
+            limit = int((folder / limit_file).read_text(encoding="ascii"))  # "max" is none
+            usage = int((folder / usage_file).read_text(encoding="ascii"))
+            stat = (folder / "memory.stat").read_text(encoding="ascii")
+            files = re.search(rf"^{reclaimable} (\d+)", stat, re.MULTILINE)
+            left.append(max(limit - usage + (int(files.group(1)) if files else 0), 0))
+        if folder == root:
+            break
+    return left

@@ -252,8 +252,8 @@ def test_an_epoch_is_as_long_as_the_audio(small: FeatureStore) -> None:
 
 def test_only_training_slices_are_trained_on(small: FeatureStore) -> None:
     module = data_module(small, crop_frames=8)
-    assert {record.split for record in module._train._reader._slices} == {"train"}
-    assert {record.split for record in module._valid._reader._slices} == {"valid"}
+    assert {record.split for record in module._train.reader._slices} == {"train"}
+    assert {record.split for record in module._valid.reader._slices} == {"valid"}
 
 
 def test_validation_is_the_same_every_time(small: FeatureStore) -> None:

@@ -1,4 +1,4 @@
-"""The batch that training sees, and what is loaded for it."""
+"""The batch that training sees, and what is loaded, or looked up, for it."""
 
 import math
 from dataclasses import dataclass, fields, replace
@@ -106,3 +106,16 @@ class LoadedCrops(_OfTensors):
             speaker=self.speaker,
             key_shift_semitones=self.key_shift_semitones,
         )
+
+
+@dataclass(frozen=True)
+class CropPlaces(_OfTensors):
+    """Which crops a batch is to have, where the dataset itself lies on the training device
+    (`svc.data.device_cache`). It is all that a step sends there."""
+
+    places: Tensor
+    """[B, 3] int64: slice, first frame, content variant (0 for the content as it is)."""
+    gains: Tensor
+    """[B] float64, wanted for the audio; 1 leaves it as it is."""
+    frames: int
+    """N."""

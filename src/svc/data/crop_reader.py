@@ -1,7 +1,8 @@
 """Crops of stored features, reading only the bytes that they need."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -70,17 +71,46 @@ class CropReader:
         self._mel_stored = mel_fits and not augmentation.changes_sound
         # Whole hops of context, so that the context's frames lie on the grid too.
         self._margin = 0 if self._mel_stored else -(-spec.pad_samples // spec.hop_samples)
+        self._features: list[Feature] = ["audio", "content", "f0", "energy"]
+        if self._mel_stored:
+            self._features.append("mel")
+        if augmentation.perturbed_content.probability > 0:
+            self._features.append("variants")
         self._arrays: dict[tuple[int, Feature], StoredArray | NDArray[Any]] = {}
         if in_ram:
-            features: list[Feature] = ["audio", "content", "f0", "energy"]
-            if self._mel_stored:
-                features.append("mel")
-            if augmentation.perturbed_content.probability > 0:
-                features.append("variants")
             for index in range(len(slices)):
-                for feature in features:
+                for feature in self._features:
                     array = self._array(index, feature)
                     self._arrays[index, feature] = array[0 : array.shape[0]]
+
+    @property
+    def features(self) -> Sequence[Feature]:
+        """What of the store is read."""
+        return tuple(self._features)
+
+    @property
+    def margin_frames(self) -> int:
+        """Frames of context that a crop's audio has on each side."""
+        return self._margin
+
+    def whole(self, index: int) -> dict[Feature, NDArray[Any]]:
+        """Everything that crops of a slice are made of, as it is stored; the audio [(N + 2 *
+        margin_frames) * hop] int16 with the context that it has at the slice's ends.
+
+        Raises:
+            UserError: a file of the store is missing or damaged.
+        """
+        with self._explained(index):
+            found: dict[Feature, NDArray[Any]] = {}
+            for feature in self._features[1:]:
+                array = self._array(index, feature)
+                found[feature] = array[0 : array.shape[0]]
+            frames, margin = self._slices[index].frames, self._margin
+            audio = np.zeros((frames + 2 * margin) * self._spec.hop_samples, dtype=np.float32)
+            start = -margin * self._spec.hop_samples
+            self._read_audio(audio, index, start, mirrored_ends=margin > 0)
+            found["audio"] = audio.astype(np.int16)
+            return found
 
     def read(
         self, crops: Sequence[Crop], augmented: Sequence[SampleAugmentation] | None = None
@@ -105,16 +135,10 @@ class CropReader:
         audio = np.zeros((count, (frames + 2 * margin) * hop), dtype=np.float32)
         lengths = np.empty(count, dtype=np.int64)
         for row, (crop, sample) in enumerate(zip(crops, samples, strict=True)):
-            try:
+            with self._explained(crop.slice_index):
                 lengths[row] = self._read_crop(
                     crop, sample, content[row], f0[row], energy[row], audio[row]
                 )
-            except (OSError, ValueError) as error:
-                raise UserError(
-                    f"The features of slice {self._slices[crop.slice_index].id} in "
-                    f"{self._store.folder} cannot be read ({error}). Delete that folder and "
-                    f"prepare the dataset again."
-                ) from error
         audio *= np.float32(1 / AUDIO_FULL_SCALE)
         return LoadedCrops(
             waveform=torch.from_numpy(audio),
@@ -130,6 +154,17 @@ class CropReader:
                 [sample.key_shift_semitones for sample in samples], dtype=torch.float32
             ),
         )
+
+    @contextmanager
+    def _explained(self, index: int) -> Iterator[None]:
+        """Say which slice cannot be read, and what to do."""
+        try:
+            yield
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"The features of slice {self._slices[index].id} in {self._store.folder} cannot "
+                f"be read ({error}). Delete that folder and prepare the dataset again."
+            ) from error
 
     def _read_crop(
         self,

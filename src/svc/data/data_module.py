@@ -1,6 +1,7 @@
 """Batches for training and validation, resumable at any batch."""
 
-from typing import Any, Literal
+import logging
+from typing import Any, Literal, get_args
 
 import lightning
 import torch
@@ -8,13 +9,23 @@ from torch.utils.data import DataLoader
 
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
-from svc.data.augmentation.parameters import Augmentation, AugmentationDraw
-from svc.data.batch import Batch, LoadedCrops
+from svc.data.augmentation.parameters import Augmentation
+from svc.data.batch import Batch, CropPlaces, LoadedCrops
+from svc.data.cache import Cache, TrainingSet, place_for, stored_bytes
 from svc.data.crop_reader import CropReader
-from svc.data.dataset import CropDataset, FixedCrops, already_batched
+from svc.data.dataset import (
+    CropDataset,
+    FixedCrops,
+    ResumableLoader,
+    already_batched,
+    augmentation_draw,
+)
+from svc.data.device_cache import DeviceCache, device_bytes
 from svc.data.sampling import CropDraw, CropSampler, spread_crops
 from svc.data.store import FeatureStore
 from svc.errors import UserError
+
+_logger = logging.getLogger(__name__)
 
 
 class SvcDataModule(lightning.LightningDataModule):
@@ -33,18 +44,25 @@ class SvcDataModule(lightning.LightningDataModule):
     A Trainer needs `use_distributed_sampler=False`: with several processes each already draws its
     own samples.
 
-    The loaders give `LoadedCrops`; a Trainer's steps see a `Batch`, whose mel was made on the
-    training device.
+    The loaders give `LoadedCrops`, or `CropPlaces` where the training set lies on the device;
+    `to_batch` makes a `Batch` of either on the training device. A Trainer's steps see that.
+
+    The training set is put where `cache` wants it when the training device is known: by `setup`,
+    which a Trainer calls, or by `prepare_for`.
 
     Args:
         store: the prepared dataset.
         spec: framing and mel range of the training.
-        batch_size: crops per batch and process.
+        batch_size: crops per batch and process; "auto" leaves it to `choose_batch_size`
+            (`svc.training.preflight` does).
         crop_frames: N of a training crop. Shorter slices are padded at the end.
         seed: decides which crops are drawn.
-        workers: processes that load; 0 loads in the training process.
+        workers: processes that load; 0 loads in the training process. A training set on the
+            device needs none.
         balanced_speakers: draw every speaker equally often rather than by its minutes.
-        cache: "ram" keeps the dataset in memory as it is stored (about 7 MB per minute).
+        cache: "ram" keeps the dataset in memory as it is stored (about 7 MB per minute),
+            "device" the training set in that of the training device, "none" leaves it in its
+            files, "auto" chooses (`svc.data.cache.place_for`). The crops are the same.
         augmentation: what may happen to training crops (`svc.data.augmentation.parameters`); None
             for nothing. Validation crops stay as they are.
         valid_crop_frames: longest validation crop; a shorter slice is taken whole.
@@ -61,12 +79,12 @@ class SvcDataModule(lightning.LightningDataModule):
         store: FeatureStore,
         *,
         spec: AudioSpec,
-        batch_size: int = 32,
+        batch_size: int | Literal["auto"] = 32,
         crop_frames: int = 32,
         seed: int = 0,
         workers: int = 2,
         balanced_speakers: bool = False,
-        cache: Literal["none", "ram"] = "none",
+        cache: Cache = "none",
         augmentation: Augmentation | None = None,
         valid_crop_frames: int = 256,
         valid_max_crops: int = 64,
@@ -74,39 +92,44 @@ class SvcDataModule(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         _check_positive(
-            batch_size=batch_size,
+            batch_size=1 if batch_size == "auto" else batch_size,
             crop_frames=crop_frames,
             valid_crop_frames=valid_crop_frames,
             valid_max_crops=valid_max_crops,
             valid_batch_size=valid_batch_size,
         )
-        if cache not in ("none", "ram"):
-            raise UserError(f"data.cache={cache!r} is unknown. Choose none or ram.")
+        if cache not in get_args(Cache):
+            raise UserError(
+                f"data.cache={cache!r} is unknown. Choose one of {', '.join(get_args(Cache))}."
+            )
         if workers < 0 or seed < 0:
             raise UserError(f"data.workers={workers} and data.seed={seed} must not be negative.")
         self.store = store
         self.spec = spec
-        self.batch_size = batch_size
         self.batches_seen = 0
+        self._batch_size = None if batch_size == "auto" else batch_size
         self._mel = MelSpectrogram(spec)
+        self._cache: Cache = cache
         self._workers = workers
         self._valid_batch_size = valid_batch_size
+        self._augmentation = augmentation
 
         train = store.split("train")
         if not train:
             raise UserError(f"The prepared dataset {store.folder} holds no slice to train on.")
-        samples = max(sum(record.frames for record in train) // crop_frames, batch_size)
+        self._crops_in_audio = sum(record.frames for record in train) // crop_frames
         self._train = CropDataset(
-            CropReader(store, train, spec, cache == "ram", augmentation),
+            CropReader(store, train, spec, augmentation=augmentation),
             CropDraw(train, crop_frames, seed, balanced_speakers),
-            samples,
-            _augmentation_draw(store, augmentation, seed),
+            augmentation_draw(store, augmentation, seed),
         )
         valid = store.split("valid")
         self._valid = FixedCrops(
-            CropReader(store, valid, spec, in_ram=cache == "ram"),
+            CropReader(store, valid, spec),
             spread_crops(valid, valid_crop_frames, valid_max_crops),
         )
+        self._on_device: DeviceCache | None = None
+        self._prepared_for: torch.device | None = None
         self._sampler: CropSampler | None = None
 
     @property
@@ -120,9 +143,38 @@ class SvcDataModule(lightning.LightningDataModule):
         return self.store.content_channels
 
     @property
+    def batch_size(self) -> int:
+        """Training crops per batch and process.
+
+        Raises:
+            UserError: it is to be chosen and has not been.
+        """
+        if self._batch_size is None:
+            raise UserError(
+                "data.batch_size=auto is decided by svc-train before it trains, which has not "
+                "happened. Give a number."
+            )
+        return self._batch_size
+
+    @property
+    def batch_size_is_open(self) -> bool:
+        """Whether `choose_batch_size` is still to be called."""
+        return self._batch_size is None
+
+    def choose_batch_size(self, batch_size: int) -> None:
+        """Decide `batch_size="auto"`. What follows is as if it had been given from the start."""
+        _check_positive(batch_size=batch_size)
+        self._batch_size = batch_size
+
+    @property
+    def crops_per_epoch(self) -> int:
+        """As many as the training audio holds, of all processes together; at least 1."""
+        return max(self._crops_in_audio, 1)
+
+    @property
     def batches_per_epoch(self) -> int:
         """Training batches of an epoch, per process."""
-        return max(len(self._train) // (self.batch_size * self._world_size), 1)
+        return max(self._crops_in_audio // (self.batch_size * self._world_size), 1)
 
     @property
     def valid_crops(self) -> int:
@@ -144,25 +196,78 @@ class SvcDataModule(lightning.LightningDataModule):
             self._sampler.position = batches_seen
 
     def state_dict(self) -> dict[str, Any]:
-        """{"batches_seen": int}."""
-        return {"batches_seen": self.batches_seen}
+        """{"batches_seen": int, "batch_size": int}."""
+        return {"batches_seen": self.batches_seen, "batch_size": self.batch_size}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """The inverse of `state_dict`; a batch size that was given stays."""
+        if self.batch_size_is_open:
+            self.choose_batch_size(int(state_dict["batch_size"]))
         self.set_position(int(state_dict["batches_seen"]))
 
-    def train_dataloader(self) -> DataLoader[LoadedCrops]:
+    def setup(self, stage: str) -> None:
+        """Put the training set where it is to be, for the Trainer's device (Lightning calls
+        this)."""
+        if self.trainer is not None:
+            self.prepare_for(self.trainer.strategy.root_device, self.trainer.num_devices)
+
+    def prepare_for(self, device: torch.device, processes: int = 1) -> None:
+        """Put the training set where `cache` wants it; once.
+
+        Args:
+            device: that trains.
+            processes: training processes on this machine.
+
+        Raises:
+            UserError: it is to lie on the device and cannot; or a file of it cannot be read.
+        """
+        if self._prepared_for is not None:
+            return
+        self._prepared_for = device
+        train, valid = self.store.split("train"), self.store.split("valid")
+        reader = CropReader(self.store, train, self.spec, augmentation=self._augmentation)
+        training_set = TrainingSet(
+            stored_bytes=stored_bytes(reader, self.store, train, self.spec),
+            device_bytes=device_bytes(reader, self.store, train, self.spec),
+            augmentation=self._augmentation,
+            workers=self._workers,
+        )
+        place = place_for(self._cache, training_set, device, processes)
+        if place == "none":
+            return
+        self._valid.reader = CropReader(self.store, valid, self.spec, in_ram=True)
+        if place == "ram":
+            self._train.reader = CropReader(
+                self.store, train, self.spec, in_ram=True, augmentation=self._augmentation
+            )
+            return
+        self._on_device = DeviceCache(reader, self.store, train, self.spec, device)
+        self._train.reader = self._on_device
+        _logger.info(
+            "The training set lies in the memory of %s: %.2f GiB.",
+            device,
+            training_set.device_bytes / 2**30,
+        )
+
+    def crops(self, count: int) -> LoadedCrops | CropPlaces:
+        """The first `count` training crops of the run, as the loader gives them."""
+        self.prepare_for(torch.device("cpu"))
+        return self._train.__getitems__(range(count))
+
+    def train_dataloader(self) -> DataLoader[LoadedCrops | CropPlaces]:
         """Training batches from `batches_seen` on; `len` is that of a whole epoch."""
+        self.prepare_for(torch.device("cpu"))
         self._sampler = CropSampler(
             self.batch_size, self.batches_per_epoch, self._rank, self._world_size
         )
         self._sampler.position = self.batches_seen
-        return _ResumableLoader(
+        workers = 0 if self._on_device is not None else self._workers
+        return ResumableLoader(
             self._train,
             batch_sampler=self._sampler,
             collate_fn=already_batched,
-            num_workers=self._workers,
-            persistent_workers=self._workers > 0,
+            num_workers=workers,
+            persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -175,12 +280,22 @@ class SvcDataModule(lightning.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
         )
 
-    def on_after_batch_transfer(self, batch: LoadedCrops, dataloader_idx: int) -> Batch:
+    def to_batch(self, loaded: LoadedCrops | CropPlaces) -> Batch:
+        """What a training step sees, of what a loader gave, on the device that this is on."""
+        if isinstance(loaded, CropPlaces):
+            if self._on_device is None:
+                raise ValueError("places of crops are for a training set that lies on the device")
+            loaded = self._on_device.crops_at(loaded)
+        return loaded.batch(self._mel.to(loaded.waveform.device))
+
+    def on_after_batch_transfer(
+        self, batch: LoadedCrops | CropPlaces, dataloader_idx: int
+    ) -> Batch:
         """Make the mels, and count the batches that training takes (Lightning calls this once for
         each, just before its training step; prefetched ones are not counted)."""
         if self.trainer is not None and self.trainer.training:
             self.set_position(self.batches_seen + 1)
-        return batch.batch(self._mel.to(batch.waveform.device))
+        return self.to_batch(batch)
 
     @property
     def _rank(self) -> int:
@@ -189,37 +304,6 @@ class SvcDataModule(lightning.LightningDataModule):
     @property
     def _world_size(self) -> int:
         return self.trainer.world_size if self.trainer is not None else 1
-
-
-class _ResumableLoader(DataLoader[LoadedCrops]):
-    """Tells Lightning, which warns otherwise, that training may go on within an epoch.
-
-    The position itself is kept by `SvcDataModule`, whose state Lightning restores first.
-    """
-
-    batch_sampler: CropSampler
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"batches_seen": self.batch_sampler.position}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.batch_sampler.position = int(state_dict["batches_seen"])
-
-
-def _augmentation_draw(
-    store: FeatureStore, augmentation: Augmentation | None, seed: int
-) -> AugmentationDraw | None:
-    if augmentation is None or not augmentation.active:
-        return None
-    probability, variants = augmentation.perturbed_content.probability, store.content_variants
-    if probability > 0 and variants == 0:
-        raise UserError(
-            f"data.augmentation.perturbed_content.probability={probability} takes content that the "
-            f"prepared dataset {store.folder} does not hold. Run svc-preprocess with the settings "
-            f"of this run and augmentation=default (it extracts only what is missing), or set "
-            f"augmentation.online.perturbed_content.probability=0."
-        )
-    return AugmentationDraw(augmentation, seed, variants)
 
 
 def _check_positive(**values: int) -> None:

@@ -1,54 +1,61 @@
 """Training and validation crops as torch datasets that give whole batches."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, Protocol
 
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
-from svc.data.augmentation.parameters import AugmentationDraw, SampleAugmentation
-from svc.data.batch import LoadedCrops
+from svc.data.augmentation.parameters import (
+    Augmentation,
+    AugmentationDraw,
+    SampleAugmentation,
+)
+from svc.data.batch import CropPlaces, LoadedCrops
 from svc.data.crop_reader import CropReader
-from svc.data.sampling import Crop, CropDraw
+from svc.data.sampling import Crop, CropDraw, CropSampler
+from svc.data.store import FeatureStore
+from svc.errors import UserError
 
 
-class CropDataset(Dataset[LoadedCrops]):
-    """Random crops: sample k is the same crop, changed alike, in every run of the same seed.
+class CropSource(Protocol):
+    """Makes a batch of crops, or says where they lie."""
+
+    def read(
+        self, crops: Sequence[Crop], augmented: Sequence[SampleAugmentation] | None = None
+    ) -> LoadedCrops | CropPlaces:
+        """The crops, each with what happens to it."""
+
+
+class CropDataset(Dataset[LoadedCrops | CropPlaces]):
+    """Random crops: sample k is the same crop, changed alike, in every run of the same seed. There
+    is no last one.
 
     Args:
         reader: reads crops of the slices that `draw` draws from.
         draw: which crop a sample is.
-        samples: length of an epoch, in samples.
         augmentation: what happens to a sample; None for nothing.
     """
 
     def __init__(
-        self,
-        reader: CropReader,
-        draw: CropDraw,
-        samples: int,
-        augmentation: AugmentationDraw | None = None,
+        self, reader: CropSource, draw: CropDraw, augmentation: AugmentationDraw | None = None
     ) -> None:
-        self._reader = reader
+        self.reader = reader
         self._augmentation = augmentation
         self._draw = draw
-        self._samples = samples
 
-    def __len__(self) -> int:
-        return self._samples
-
-    def __getitem__(self, sample: int) -> LoadedCrops:
-        """The sample as a batch of one. Numbers go on beyond the length, into later epochs."""
+    def __getitem__(self, sample: int) -> LoadedCrops | CropPlaces:
+        """The sample as a batch of one."""
         return self.__getitems__([sample])
 
-    def __getitems__(self, samples: Sequence[int]) -> LoadedCrops:
+    def __getitems__(self, samples: Sequence[int]) -> LoadedCrops | CropPlaces:
         """Several samples as one batch, which saves collating them (the loader calls this)."""
         first, count = samples[0], len(samples)
         if list(samples) == list(range(first, first + count)):
-            return self._reader.read(*self._drawn(first, count))
+            return self.reader.read(*self._drawn(first, count))
         one_by_one = [self._drawn(sample, 1) for sample in samples]
         crops = [crop for crops, _ in one_by_one for crop in crops]
         augmented = [sample for _, drawn in one_by_one for sample in drawn or ()]
-        return self._reader.read(crops, augmented or None)
+        return self.reader.read(crops, augmented or None)
 
     def _drawn(self, first: int, count: int) -> tuple[list[Crop], list[SampleAugmentation] | None]:
         """Crops of the samples from `first` on, and what happens to each."""
@@ -68,7 +75,7 @@ class FixedCrops(Dataset[LoadedCrops]):
     """
 
     def __init__(self, reader: CropReader, crops: Sequence[Crop]) -> None:
-        self._reader = reader
+        self.reader = reader
         self._crops = list(crops)
 
     def __len__(self) -> int:
@@ -76,13 +83,49 @@ class FixedCrops(Dataset[LoadedCrops]):
 
     def __getitem__(self, index: int) -> LoadedCrops:
         """One crop as a batch of one."""
-        return self._reader.read([self._crops[index]])
+        return self.reader.read([self._crops[index]])
 
     def __getitems__(self, indices: Sequence[int]) -> LoadedCrops:
         """Several crops as one batch, padded at the end to the longest of them."""
-        return self._reader.read([self._crops[index] for index in indices])
+        return self.reader.read([self._crops[index] for index in indices])
 
 
-def already_batched(batch: Any) -> LoadedCrops:
+def already_batched(batch: Any) -> Any:
     """Collate function for these datasets, which give batches themselves."""
-    return cast(LoadedCrops, batch)
+    return batch
+
+
+class ResumableLoader(DataLoader[LoadedCrops | CropPlaces]):
+    """Tells Lightning, which warns otherwise, that training may go on within an epoch.
+
+    The position itself is kept by `SvcDataModule`, whose state Lightning restores first.
+    """
+
+    batch_sampler: CropSampler
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"batches_seen": self.batch_sampler.position}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.batch_sampler.position = int(state_dict["batches_seen"])
+
+
+def augmentation_draw(
+    store: FeatureStore, augmentation: Augmentation | None, seed: int
+) -> AugmentationDraw | None:
+    """What happens to the samples of a prepared dataset; None where nothing can.
+
+    Raises:
+        UserError: perturbed content is wanted that the dataset does not hold.
+    """
+    if augmentation is None or not augmentation.active:
+        return None
+    probability, variants = augmentation.perturbed_content.probability, store.content_variants
+    if probability > 0 and variants == 0:
+        raise UserError(
+            f"data.augmentation.perturbed_content.probability={probability} takes content that the "
+            f"prepared dataset {store.folder} does not hold. Run svc-preprocess with the settings "
+            f"of this run and augmentation=default (it extracts only what is missing), or set "
+            f"augmentation.online.perturbed_content.probability=0."
+        )
+    return AugmentationDraw(augmentation, seed, variants)

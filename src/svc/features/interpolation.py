@@ -30,7 +30,7 @@ def native_span(
         frames: mel frames in the crop, at least 1.
         native_frames: frames that the encoder gave for the whole recording, at least 1.
     """
-    left, right, _ = _neighbours(grid, spec, first_frame, frames, native_frames)
+    left, right, _ = neighbours(grid, spec, first_frame, frames, native_frames)
     return int(left[0]), int(right[-1]) + 1
 
 
@@ -56,7 +56,7 @@ def crop_to_mel_grid(
     Returns:
         [frames, C] float32, a new array.
     """
-    left, right, weight = _neighbours(grid, spec, first_frame, frames, rows.shape[0], speed)
+    left, right, weight = neighbours(grid, spec, first_frame, frames, rows.shape[0], speed)
     if frames == 0:
         return np.empty((0, rows.shape[1]), dtype=np.float32)
     start = left[0]
@@ -78,7 +78,7 @@ def to_mel_grid(
     """`crop_to_mel_grid` for tensors: features [C, N'] -> [C, frames] float32, same device."""
     left, right, weight = (
         torch.from_numpy(values).to(features.device)
-        for values in _neighbours(grid, spec, first_frame, frames, features.shape[1])
+        for values in neighbours(grid, spec, first_frame, frames, features.shape[1])
     )
     features = features.float()
     below = features[:, left]
@@ -86,7 +86,7 @@ def to_mel_grid(
     return below + (features[:, right] - below) * weight
 
 
-def _neighbours(
+def neighbours(
     grid: FrameGrid,
     spec: AudioSpec,
     first_frame: int,
@@ -94,7 +94,21 @@ def _neighbours(
     native_frames: int,
     speed: float = 1.0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
-    """Left and right neighbour and the right one's weight, [frames] each."""
+    """The two frames of the encoder's grid that each frame of a crop lies between.
+
+    Args:
+        grid, spec: where the frames of the encoder and of the mel lie.
+        first_frame: mel frame at which the crop begins.
+        frames: mel frames in the crop.
+        native_frames: frames that the encoder gave for the whole recording.
+        speed: as in `crop_to_mel_grid`.
+
+    Returns:
+        Left and right neighbour and the right one's weight, from 0 to below 1: [frames] each.
+
+    Raises:
+        ValueError: native_frames is below 1.
+    """
     if native_frames < 1:
         raise ValueError("features without any frame cannot be interpolated")
     centres = first_frame + (np.arange(frames) + 0.5) * speed

@@ -1,0 +1,135 @@
+"""Where a training set is kept while it is trained on."""
+
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from svc.audio.spec import AudioSpec
+from svc.data.augmentation.parameters import Augmentation
+from svc.data.crop_reader import CropReader
+from svc.data.store import FeatureStore, SliceRecord
+from svc.device_memory import free_bytes
+from svc.errors import UserError
+
+Cache = Literal["auto", "none", "ram", "device"]
+Place = Literal["none", "ram", "device"]
+
+DEVICE_MARGIN = 0.1
+"""Share of the free memory of a device that `cache="device"` leaves alone."""
+
+COMFORTABLE_SHARE = 0.125
+"""Of the free memory of a GPU, or of the machine: so much `cache="auto"` takes at the most. The
+rest is for the training."""
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What is to be kept."""
+
+    stored_bytes: int
+    """As it lies on the disk."""
+    device_bytes: int
+    """As it lies on a device."""
+    augmentation: Augmentation | None
+    workers: int
+    """Processes that load it from the disk or the RAM."""
+
+
+def place_for(
+    wanted: Cache, training_set: TrainingSet, device: torch.device, sharers: int = 1
+) -> Place:
+    """Where the training set goes.
+
+    `auto` takes the device where that is a GPU, else the RAM, each where the set fits comfortably
+    and training loses nothing by it; else it leaves the files where they are.
+
+    Args:
+        wanted: the setting `data.cache`.
+        training_set: what it would take.
+        device: that trains.
+        sharers: training processes on this machine, each of which keeps its own.
+
+    Raises:
+        UserError: `device` is wanted and impossible; says why, and what to do.
+    """
+    if wanted == "device":
+        problem = _device_problem(training_set, device, sharers)
+        if problem is not None:
+            raise UserError(f"data.cache=device: {problem} Use data.cache=ram or data.cache=none.")
+        return "device"
+    if wanted != "auto":
+        return wanted
+    comfortable = device.type == "cuda" and _fits(
+        training_set.device_bytes, free_bytes(device), COMFORTABLE_SHARE
+    )
+    if comfortable and _unsupported(training_set.augmentation) is None:
+        return "device"
+    # Where workers are not forked, each of them would be sent a copy.
+    shared = training_set.workers == 0 or multiprocessing.get_start_method() == "fork"
+    free = free_bytes(torch.device("cpu"))
+    if shared and _fits(training_set.stored_bytes * sharers, free, COMFORTABLE_SHARE):
+        return "ram"
+    return "none"
+
+
+def stored_bytes(
+    reader: CropReader, store: FeatureStore, slices: Sequence[SliceRecord], spec: AudioSpec
+) -> int:
+    """What the features that `reader` reads of some slices take as they are stored, from the
+    manifest alone."""
+    frames = sum(record.frames for record in slices)
+    native = sum(record.content_frames for record in slices)
+    contents = 1 + (store.content_variants if "variants" in reader.features else 0)
+    mel_bytes = 2 * spec.mel_bins if "mel" in reader.features else 0
+    return (
+        frames * (2 * spec.hop_samples + 4 + 4 + mel_bytes)
+        + native * contents * 2 * store.content_channels
+    )
+
+
+def _device_problem(training_set: TrainingSet, device: torch.device, sharers: int) -> str | None:
+    """Why the training set cannot lie on the device, or None."""
+    if device.type not in ("cpu", "cuda"):
+        return f"datasets are kept on CUDA devices and CPUs only, and training runs on {device}."
+    if (problem := _unsupported(training_set.augmentation)) is not None:
+        return problem
+    needed = training_set.device_bytes * (sharers if device.type == "cpu" else 1)
+    free = free_bytes(device)
+    if free is None or _fits(needed, free, 1 - DEVICE_MARGIN):
+        return None
+    return (
+        f"the training set needs {_gib(needed)}, and {_gib(free)} of the memory of {device} are "
+        f"free, {DEVICE_MARGIN:.0%} of which are left alone."
+    )
+
+
+def _unsupported(augmentation: Augmentation | None) -> str | None:
+    """What of an augmentation needs audio that is resampled while it is read, or None."""
+    if augmentation is None:
+        return None
+    probabilities = {
+        "key_shift": augmentation.key_shift.probability,
+        "time_stretch": augmentation.time_stretch.probability,
+    }
+    active = [
+        f"augmentation.online.{name}.probability={probability:g}"
+        for name, probability in probabilities.items()
+        if probability > 0
+    ]
+    if not active:
+        return None
+    return (
+        f"{' and '.join(active)} resample audio as it is loaded, on CPU cores; gains and perturbed "
+        f"content work on the device too."
+    )
+
+
+def _fits(needed: int, free: int | None, share: float) -> bool:
+    return free is not None and needed <= share * free
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.2f} GiB"
