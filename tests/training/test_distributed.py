@@ -15,6 +15,7 @@ from svc.cli.processes import _environments
 from svc.training import distributed
 
 SCRIPT = Path(__file__).with_name("distributed_training.py")
+TESTS = SCRIPT.parents[1]
 STEPS = 20
 
 
@@ -27,7 +28,7 @@ def started(run_dir: Path, processes: int, **options: Any) -> list[subprocess.Po
     return [
         subprocess.Popen(
             [sys.executable, str(SCRIPT), str(run_dir), json.dumps(options)],
-            env={**os.environ, **environment, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, **environment, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -38,7 +39,7 @@ def started(run_dir: Path, processes: int, **options: Any) -> list[subprocess.Po
 
 def results(run_dir: Path, processes: int, **options: Any) -> list[dict[str, Any]]:
     """What each process of a whole run came to."""
-    running = started(run_dir, processes, steps=STEPS, **options)
+    running = started(run_dir, processes, **{"steps": STEPS, **options})
     for process in running:
         said, _ = process.communicate(timeout=240)
         assert process.returncode == 0, said
@@ -48,7 +49,7 @@ def results(run_dir: Path, processes: int, **options: Any) -> list[dict[str, Any
 
 
 def assert_same(found: dict[str, Any], wanted: dict[str, Any]) -> None:
-    assert len(found["norms"]) == len(wanted["norms"]) == STEPS
+    assert len(wanted["norms"]) == STEPS
     for mine, theirs in zip(found["norms"], wanted["norms"], strict=True):
         assert mine == pytest.approx(theirs, rel=1e-4)
     assert found["weights"].keys() == wanted["weights"].keys()

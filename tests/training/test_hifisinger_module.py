@@ -354,7 +354,7 @@ def test_overflow_lowers_only_the_scale_of_its_network() -> None:
     for gradient in (math.inf, 1.0):
         weight = nn.Parameter(torch.zeros(3))
         optimizer = torch.optim.SGD([weight], lr=1.0)
-        update = NetworkUpdate([weight], 0.5, "cpu", scale_loss=True)
+        update = NetworkUpdate(0.5, "cpu", scale_loss=True)
         scaled = update.scale((weight * gradient).sum())
         scaled.backward()
         result = update.apply(torch.tensor(1.0), optimizer, optimizer.step, bool)
@@ -368,7 +368,7 @@ def test_overflow_lowers_only_the_scale_of_its_network() -> None:
 def test_nonfinite_loss_is_no_matter_of_the_scale() -> None:
     weight = nn.Parameter(torch.zeros(3))
     optimizer = torch.optim.SGD([weight], lr=1.0)
-    update = NetworkUpdate([weight], 0.5, "cpu", scale_loss=True)
+    update = NetworkUpdate(0.5, "cpu", scale_loss=True)
     loss = (weight * math.nan).sum()
     update.scale(loss).backward()
     result = update.apply(loss, optimizer, optimizer.step, bool)

@@ -85,6 +85,9 @@ class DataParallelStrategy(DDPStrategy):
         options: of `DDPStrategy`.
     """
 
+    gradients_arrive_averaged = False
+    """Whether the averages are in place after the backward pass, so that modules need not care."""
+
     def __init__(self, **options: Any) -> None:
         super().__init__(timeout=timedelta(seconds=GIVE_UP_S), **options)
 

@@ -3,7 +3,9 @@
 import copy
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+
+from svc.training.sharded_tensors import local_part
 
 
 class ExponentialMovingAverage(nn.Module):
@@ -15,7 +17,8 @@ class ExponentialMovingAverage(nn.Module):
     and called like the network: `average.network(...)`. Its weights never require gradients.
 
     Weights of the network that require no gradient, such as those of a vocoder that only renders,
-    are the very same tensors in both, so that they take no room twice, also in checkpoints.
+    are the very same tensors in both, so that they take no room twice, also in checkpoints. Where
+    several processes divide the network among them, each averages its own part.
 
     Args:
         network: the network being trained; copied here.
@@ -41,8 +44,11 @@ class ExponentialMovingAverage(nn.Module):
         decay = min(self.decay, (1 + self._updates) / (10 + self._updates))
         pairs = zip(self.network.parameters(), network.parameters(), strict=True)
         learnt = [(average, trained) for average, trained in pairs if trained.requires_grad]
-        averages: list[Tensor] = [average for average, _ in learnt]
-        torch._foreach_lerp_(averages, [trained for _, trained in learnt], 1.0 - decay)
+        torch._foreach_lerp_(
+            [local_part(average) for average, _ in learnt],
+            [local_part(trained) for _, trained in learnt],
+            1.0 - decay,
+        )
         for average, buffer in zip(self.network.buffers(), network.buffers(), strict=True):
             average.copy_(buffer)
         self._updates += 1

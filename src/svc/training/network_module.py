@@ -101,13 +101,13 @@ class NetworkModule(L.LightningModule):
             )
         device_type = self.trainer.strategy.root_device.type
         scale_loss = isinstance(plugin, AutocastOnly) and plugin.precision == "16-mixed"
+        arrive_averaged = getattr(self.trainer.strategy, "gradients_arrive_averaged", False)
         for name in self.networks:
             self._updates[name] = NetworkUpdate(
-                self._trainable(name),
                 self.gradient_clip_norm,
                 device_type,
                 scale_loss,
-                distributed=self.trainer.world_size > 1,
+                average=self.trainer.world_size > 1 and not arrive_averaged,
             )
 
     def configure_optimizers(self) -> Any:

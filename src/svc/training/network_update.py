@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.amp.grad_scaler import GradScaler
 
 from svc.training.distributed import GradientAverage
+from svc.training.sharded_tensors import whole
 
 
 @dataclass(frozen=True)
@@ -28,26 +29,23 @@ class NetworkUpdate:
     """Everything that a network needs besides its loss in order to learn.
 
     Args:
-        parameters: of the network.
         clip_norm: largest Euclidean norm of all gradients together; larger ones are shrunk to it.
         device_type: "cpu" or "cuda".
         scale_loss: True under fp16, whose small gradients would otherwise vanish.
-        distributed: average gradients over the processes of the run before anything is done with
-            them.
+        average: take the mean of the gradients over the processes of the run before anything is
+            done with them.
     """
 
     def __init__(
         self,
-        parameters: Sequence[nn.Parameter],
         clip_norm: float,
         device_type: str,
         scale_loss: bool,
-        distributed: bool = False,
+        average: bool = False,
     ) -> None:
-        self.parameters = list(parameters)
         self.clip_norm = clip_norm
         self.scaler = GradScaler(device_type, enabled=scale_loss)
-        self._average = GradientAverage() if distributed else None
+        self._average = GradientAverage() if average else None
 
     def scale(self, loss: Tensor) -> Tensor:
         """`loss` times the present loss scale (1 without loss scaling), to call backward on."""
@@ -73,16 +71,17 @@ class NetworkUpdate:
 
         Args:
             loss: scalar, unscaled; only looked at.
-            optimizer: owner of the parameters' state.
+            optimizer: of the parameters.
             step: performs the optimiser's step; a parameter because Lightning counts the steps
                 that are made through its own wrapper.
             everywhere: whether a decision holds on all processes of a distributed run.
         """
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if self._average is not None:
-            self._average.begin(self.parameters)
+            self._average.begin(parameters)
             self._average.finish()
         self.scaler.unscale_(optimizer)
-        norm = nn.utils.clip_grad_norm_(self.parameters, self.clip_norm)
+        norm = self._clip(parameters)
         finite = bool(torch.isfinite(norm) & torch.isfinite(loss.detach()))
         applied = everywhere(finite)
         overflow = False
@@ -93,6 +92,13 @@ class NetworkUpdate:
         self.scaler.update()
         optimizer.zero_grad(set_to_none=True)
         return UpdateResult(applied, overflow, norm)
+
+    def _clip(self, parameters: Sequence[nn.Parameter]) -> Tensor:
+        """Shrink the gradients where they are too large; -> their norm before."""
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        norm = whole(norm)  # of all processes where each holds a part
+        nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, norm)
+        return norm
 
     def _scale_can_fall(self) -> bool:
         return self.scaler.get_scale() > 1.0

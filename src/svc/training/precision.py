@@ -2,9 +2,13 @@
 
 from typing import Literal
 
+import torch
 from lightning.pytorch.plugins import MixedPrecision, Precision
 
 TrainingPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+AUTOCAST_TYPES = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+"""Of the precisions that have autocast regions."""
 
 
 class AutocastOnly(MixedPrecision):

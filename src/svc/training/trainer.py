@@ -16,6 +16,7 @@ from svc.training.callbacks.validation_schedule import NEVER, ValidationSchedule
 from svc.training.devices import devices_here
 from svc.training.distributed import DataParallelStrategy
 from svc.training.precision import TrainingPrecision, precision_plugin
+from svc.training.sharding import ShardedStrategy
 
 
 def build_trainer(
@@ -24,7 +25,7 @@ def build_trainer(
     accelerator: Literal["cpu", "gpu", "mps", "auto"] = "auto",
     devices: int | Literal["auto"] = 1,
     num_nodes: int = 1,
-    strategy: Literal["auto", "data_parallel"] = "auto",
+    strategy: Literal["auto", "data_parallel", "fsdp"] = "auto",
     precision: TrainingPrecision = "32-true",
     max_steps: int = 100_000,
     validate_every_steps: int = 1000,
@@ -52,6 +53,8 @@ def build_trainer(
         num_nodes: machines in a distributed run.
         strategy: "data_parallel" has a process for each device, which averages gradients with the
             others (`svc.training.distributed`); "auto" does so where there are several devices.
+            With "fsdp" each holds a share of the weights only (`svc.training.sharding`); a single
+            device has nothing to share.
         precision: of the autocast regions; weights are always fp32.
         max_steps: generator updates; -1 for no limit.
         validate_every_steps: updates between validations.
@@ -108,6 +111,8 @@ def build_trainer(
 def _strategy(name: str, accelerator: str, devices: int | str, num_nodes: int) -> Strategy | str:
     """No process group at all on a single device."""
     several = num_nodes > 1 or devices_here(accelerator, devices) > 1
+    if name == "fsdp" and several:
+        return ShardedStrategy()
     return DataParallelStrategy() if name == "data_parallel" or several else "auto"
 
 

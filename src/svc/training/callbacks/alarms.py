@@ -220,10 +220,9 @@ def go_back(trainer: Trainer, module: LightningModule, path: Path, lr_factor: fl
     """
     rates = [[group["lr"] for group in opt.param_groups] for opt in trainer.optimizers]
     checkpoint = torch.load(path, map_location=module.device, weights_only=True, mmap=True)
-    module.load_state_dict(checkpoint["state_dict"])
-    states = checkpoint["optimizer_states"]
-    for optimizer, state, groups in zip(trainer.optimizers, states, rates, strict=True):
-        optimizer.load_state_dict(state)
+    trainer.strategy.load_model_state_dict(checkpoint)
+    trainer.strategy.load_optimizer_state_dict(checkpoint)
+    for optimizer, groups in zip(trainer.optimizers, rates, strict=True):
         for group, rate in zip(optimizer.param_groups, groups, strict=True):
             group["lr"] = rate * lr_factor
             if "initial_lr" in group:

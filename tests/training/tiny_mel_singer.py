@@ -1,0 +1,52 @@
+"""A DiffSVC or FlowSVC small enough to train in a second."""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from svc.diffusion.samplers.ddim import Ddim
+from svc.diffusion.samplers.euler import Euler
+from svc.diffusion.schedule import linear_schedule
+from svc.models.conditioner import Conditioner
+from svc.models.denoiser import MelDenoiser
+from svc.models.diffsvc import DiffSvc
+from svc.models.flowsvc import FirstGuess, FlowSvc
+from svc.models.mel_scaling import MelScaling
+from svc.models.mel_singer import MelSinger
+from svc.models.nsf_hifigan import NsfHifiGan
+from svc.models.wavenet import WaveNet
+from svc.training.mel_singer import MelSingerModule
+from training.tiny_training import CONTENT_CHANNELS, FACTS, SPEC
+
+
+def tiny_singer(kind: str) -> MelSinger:
+    torch.manual_seed(0)
+    parts: dict[str, Any] = {
+        "conditioner": Conditioner(content_channels=CONTENT_CHANNELS, speakers=2, channels=8),
+        "denoiser": MelDenoiser(WaveNet(SPEC.mel_bins, 8, 32, 2, out_channels=SPEC.mel_bins)),
+        "scaling": MelScaling(-12.0, 4.0),
+        "vocoder": NsfHifiGan(
+            mel_bins=SPEC.mel_bins,
+            initial_channels=8,
+            upsample_rates=(16, 32),
+            upsample_kernels=(16, 32),
+            resblock_kernels=(3,),
+            resblock_dilations=((1,),),
+            harmonics=2,
+        ),
+    }
+    if kind == "diffusion":
+        return DiffSvc(**parts, schedule=linear_schedule())
+    return FlowSvc(**parts, first_guess=FirstGuess(8, SPEC.mel_bins, channels=8, layers=1))
+
+
+def tiny_module(kind: str, **options: Any) -> MelSingerModule:
+    """The same weights at every call."""
+    defaults: dict[str, Any] = {
+        "optimizer": partial(torch.optim.AdamW, lr=5e-3),
+        "sampler": Ddim(steps=3) if kind == "diffusion" else Euler(steps=3),
+        "facts": FACTS,
+        "seed": 1,
+    }
+    return MelSingerModule(tiny_singer(kind), SPEC, **{**defaults, **options})
