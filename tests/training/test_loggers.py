@@ -10,7 +10,7 @@ import pytest
 import wandb
 
 from svc.errors import UserError
-from svc.training import loggers
+from svc.training import wandb_logger as of_runs
 from svc.training.loggers import has_wandb_key, wandb_logger
 from svc.training.wandb_record import read_records
 
@@ -80,15 +80,22 @@ def test_a_continued_run_keeps_its_id(tmp_path: Path) -> None:
 
 
 OFFLINE_RUNS = """
+from pathlib import Path
+import numpy, soundfile, torch
 from lightning.pytorch import Trainer
-import torch
+from matplotlib.image import imsave
 from svc.training.loggers import wandb_logger
-from svc.training.media_logging import log_audio
+from svc.training.media_logging import log_samples
 from svc.training.metric_logging import log_metrics
+from svc.training.validation_sample import ValidationSample
+sound, picture = Path("sound.wav").absolute(), Path("picture.png").absolute()
+soundfile.write(sound, numpy.zeros(1000), 44100)
+imsave(picture, numpy.zeros((9, 9)))
+sample = ValidationSample(0, "a", torch.zeros(9), torch.zeros(9), sound, sound, picture)
 for run in ("one", "two"):
     trainer = Trainer(logger=wandb_logger("svc", run), accelerator="cpu")
     log_metrics(trainer, {"valid_loss": 0.5}, step=3)
-    log_audio(trainer, "sample/0/target", torch.zeros(1000), 44100, step=3)
+    log_samples(trainer, [sample], 44100, step=3)
     trainer.logger.finalize("success")
 """
 
@@ -103,7 +110,8 @@ def assert_whole(run: Path) -> None:
     assert logged["valid_loss"] == "0.5"
     assert logged["trainer/global_step"] == "3"
     assert records[-1].WhichOneof("record_type") in ("exit", "footer")
-    assert len(list(folder.glob("files/media/audio/sample/0/*.wav"))) == 1
+    assert len(list(folder.glob("files/media/audio/sample/0/*.wav"))) == 2
+    assert len(list(folder.glob("files/media/images/sample/0/*.png"))) == 1
 
 
 @pytest.mark.slow
@@ -155,11 +163,11 @@ def test_a_run_that_does_not_reach_the_disk_is_told_of(
     files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(loggers, "_WRITING_S", 0.0 if files != "none" else 1e9)
+    monkeypatch.setattr(of_runs, "_WRITING_S", 0.0 if files != "none" else 1e9)
     monkeypatch.setattr(wandb, "teardown", lambda: ended.append("wandb"))
     if files != "none":
         (tmp_path / "run-1.wandb").touch()
-    loggers._wait_for_end(tmp_path)
+    of_runs._wait_for_end(tmp_path)
     assert str(tmp_path) in caplog.text
     assert "disk" in caplog.text
     assert ended == ([] if files == "none" else ["wandb"])

@@ -1,19 +1,16 @@
 """Loggers that need more than their constructor."""
 
-import contextlib
 import logging
 import netrc
 import os
 import secrets
-import time
 from pathlib import Path
 from typing import Literal
 
-from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from svc.errors import UserError
-from svc.training.wandb_record import is_whole
+from svc.training.wandb_logger import RunWandbLogger
 
 _logger = logging.getLogger(__name__)
 
@@ -23,62 +20,8 @@ _ID_FILE = "wandb_run_id"
 _WANDB_HOST = "wandb"
 """Part of the names under which netrc files keep keys of wandb's own servers."""
 
-_WRITING_S, _LOOK_EVERY_S = 10.0, 0.02
-"""How long to watch an offline run reach the disk, and how often to look."""
-
 _SERVICE = "WANDB_SERVICE"
 """Says where wandb's process listens: 3-<id of the process that started it>-unix-<socket>."""
-
-
-class RunWandbLogger(WandbLogger):
-    """Lightning's logger, ending its run with the training: the next job of a sweep in the same
-    process would otherwise go on writing into it."""
-
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Close the run; `status` is "success", or anything else for a failure."""
-        super().finalize(status)
-        if self._experiment is not None:
-            folder, offline = Path(self._experiment.dir).parent, self._experiment.offline
-            self._experiment.finish(exit_code=0 if status == "success" else 1)
-            if offline:
-                _wait_for_end(folder)
-            self._experiment = None
-
-
-def _wait_for_end(folder: Path) -> None:
-    """Wait until an offline run is on the disk, all of it.
-
-    wandb's own process writes it, and does not end its work before `finish` returns. Where ours
-    ends first, which a busy machine sees to, the last 32 KiB are lost: in a short run, everything.
-    """
-    give_up = time.monotonic() + _WRITING_S
-    while (files := list(folder.glob("*.wandb"))) and time.monotonic() < give_up:
-        if any(is_whole(file) for file in files):
-            return
-        time.sleep(_LOOK_EVERY_S)
-    if files:
-        import wandb
-
-        with contextlib.suppress(SystemExit):  # of a process that did not end well
-            wandb.teardown()  # returns when that process has ended
-    if not any(is_whole(file) for file in files):
-        _logger.warning(
-            "The end of wandb's offline run in %s is missing: its process could not write it. Is "
-            "the disk full? The other loggers have the same metrics.",
-            folder,
-        )
-
-
-def _leave_other_service() -> None:
-    """Have this process start a service of wandb for itself, where it would join another's.
-
-    Children inherit the address of the one that their parent started. It ends with the parent, and
-    the run with it; or has ended already, and then wandb refuses to start.
-    """
-    fields = os.environ.get(_SERVICE, "").split("-")
-    if len(fields) > 1 and fields[1].isdigit() and int(fields[1]) != os.getpid():
-        del os.environ[_SERVICE]
 
 
 def wandb_logger(
@@ -88,7 +31,8 @@ def wandb_logger(
     name: str | None = None,
     entity: str | None = None,
     offline: bool | Literal["auto"] = "auto",
-) -> WandbLogger:
+    checkpoints: bool | Literal["auto"] = "auto",
+) -> RunWandbLogger:
     """A Weights & Biases logger that never asks for anything.
 
     Args:
@@ -97,6 +41,7 @@ def wandb_logger(
         name: shown for the run; None takes the name of `save_dir`.
         entity: user or team; None for the default of the account.
         offline: write the run to disk only; "auto" does so where this machine has no key.
+        checkpoints: upload the best and the last one at the end; "auto" does so unless offline.
 
     Raises:
         UserError: `offline` is False and there is no key.
@@ -119,13 +64,25 @@ def wandb_logger(
             folder / "wandb" / "offline-run-*",
         )
     return RunWandbLogger(
+        folder,
+        checkpoints=checkpoints,
         project=project,
-        save_dir=folder,
         name=name or folder.name,
         entity=entity,
         id=_run_id(folder),
         mode="offline" if keyless or offline is True else None,
     )
+
+
+def _leave_other_service() -> None:
+    """Have this process start a service of wandb for itself, where it would join another's.
+
+    Children inherit the address of the one that their parent started. It ends with the parent, and
+    the run with it; or has ended already, and then wandb refuses to start.
+    """
+    fields = os.environ.get(_SERVICE, "").split("-")
+    if len(fields) > 1 and fields[1].isdigit() and int(fields[1]) != os.getpid():
+        del os.environ[_SERVICE]
 
 
 def has_wandb_key() -> bool:

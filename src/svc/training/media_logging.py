@@ -1,43 +1,43 @@
 """Sounds and pictures to whichever loggers there are; the one place that knows their ways."""
 
-from pathlib import Path
+from collections.abc import Sequence
 
 import numpy as np
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger, WandbLogger
+from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
-from torch import Tensor
+
+from svc.training.validation_sample import ValidationSample
+from svc.training.wandb_logger import RunWandbLogger
 
 
-def log_audio(trainer: Trainer, name: str, audio: Tensor, sample_rate_hz: int, step: int) -> None:
-    """Send a sound to the loggers that play sounds (wandb, tensorboard).
+def log_samples(
+    trainer: Trainer, samples: Sequence[ValidationSample], sample_rate_hz: int, step: int
+) -> None:
+    """Send the samples of a validation to the loggers that can show them (wandb, tensorboard).
 
-    Args:
-        trainer: holds the loggers.
-        name: such as "sample/0/target".
-        audio: [T] in [-1, 1], CPU.
-        sample_rate_hz: of `audio`.
-        step: generator updates so far.
-    """
-    for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_audio(name, [audio.float().numpy()], step=step, sample_rate=[sample_rate_hz])
-        elif isinstance(logger, TensorBoardLogger):
-            logger.experiment.add_audio(name, audio.float()[None], step, sample_rate_hz)
-
-
-def log_image(trainer: Trainer, name: str, path: Path, step: int) -> None:
-    """Send a PNG file to the loggers that show pictures (wandb, tensorboard).
+    Sounds are `sample/0/target` and `sample/0/prediction`, their mels `sample/0/mel`, and so on;
+    on wandb they are in a table besides (`RunWandbLogger.log_samples`).
 
     Args:
         trainer: holds the loggers.
-        name: such as "sample/0/mel".
-        path: of the file.
+        samples: in order.
+        sample_rate_hz: of all of them.
         step: generator updates so far.
     """
     for logger in trainer.loggers:
-        if isinstance(logger, WandbLogger):
-            logger.log_image(name, [str(path)], step=step)
+        if isinstance(logger, RunWandbLogger):
+            logger.log_samples(samples, step)
         elif isinstance(logger, TensorBoardLogger):
-            pixels = np.asarray(imread(path))
-            logger.experiment.add_image(name, pixels, step, dataformats="HWC")
+            for sample in samples:
+                _to_tensorboard(logger, sample, sample_rate_hz, step)
+
+
+def _to_tensorboard(
+    logger: TensorBoardLogger, sample: ValidationSample, sample_rate_hz: int, step: int
+) -> None:
+    name, board = f"sample/{sample.number}", logger.experiment
+    board.add_audio(f"{name}/target", sample.target[None], step, sample_rate_hz)
+    board.add_audio(f"{name}/prediction", sample.prediction[None], step, sample_rate_hz)
+    pixels = np.asarray(imread(sample.mel_png))
+    board.add_image(f"{name}/mel", pixels, step, dataformats="HWC")

@@ -1,17 +1,23 @@
 """What validation sounds and looks like."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
+from soundfile import LibsndfileError
 from torch import Tensor
 
 from svc.audio.io import write_audio
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.data.batch import Batch
+from svc.errors import UserError
 from svc.evaluation.plots import MelRow, plot_mel_comparison
-from svc.training.media_logging import log_audio, log_image
+from svc.training.media_logging import log_samples
+from svc.training.validation_sample import ValidationSample
+
+_logger = logging.getLogger(__name__)
 
 
 class ValidationSamples(Callback):
@@ -32,11 +38,12 @@ class ValidationSamples(Callback):
         self.audio = audio
         self.count = count
         self._mel = MelSpectrogram(audio)
-        self._written = 0
+        self._written: list[ValidationSample] = []
+        self._wanted = count
 
     def on_validation_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Start counting."""
-        self._written = 0
+        self._written, self._wanted = [], self.count
 
     def on_validation_batch_end(
         self,
@@ -52,31 +59,63 @@ class ValidationSamples(Callback):
         where this batch was not rendered."""
         if not trainer.is_global_zero or "audio" not in outputs:
             return
-        for item in range(min(len(batch.audio), self.count - self._written)):
-            frames = int(batch.lengths_frames[item])
-            samples = frames * self.audio.hop_samples
-            if frames == 0:
-                continue
-            self._write(
-                trainer,
-                target=batch.audio[item, 0, :samples].float().cpu(),
-                prediction=outputs["audio"][item, 0, :samples].float().cpu(),
-                bottleneck=outputs["mel"][item, :, :frames].cpu() if "mel" in outputs else None,
-            )
-            self._written += 1
+        try:
+            for item in range(min(len(batch.audio), self._wanted - len(self._written))):
+                frames = int(batch.lengths_frames[item])
+                if frames == 0:
+                    continue
+                samples = frames * self.audio.hop_samples
+                bottleneck = outputs["mel"][item, :, :frames].cpu() if "mel" in outputs else None
+                sample = self._write(
+                    trainer.global_step,
+                    _speaker_name(pl_module, int(batch.speaker[item])),
+                    target=batch.audio[item, 0, :samples].float().cpu(),
+                    prediction=outputs["audio"][item, 0, :samples].float().cpu(),
+                    bottleneck=bottleneck,
+                )
+                self._written.append(sample)
+        except (OSError, LibsndfileError, UserError, ValueError) as error:
+            # Neither a full disk nor a NaN in what is heard need stop the training.
+            _logger.warning("Step %d: no samples are written (%s).", trainer.global_step, error)
+            self._wanted = 0
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Send what was written to the loggers."""
+        log_samples(trainer, self._written, self.audio.sample_rate_hz, trainer.global_step)
+        self._written = []
 
     def _write(
-        self, trainer: Trainer, target: Tensor, prediction: Tensor, bottleneck: Tensor | None
-    ) -> None:
-        step, number = trainer.global_step, self._written
+        self,
+        step: int,
+        speaker: str,
+        target: Tensor,
+        prediction: Tensor,
+        bottleneck: Tensor | None,
+    ) -> ValidationSample:
+        number = len(self._written)
         folder = self.folder / f"step_{step:06d}"
+        sample = ValidationSample(
+            number,
+            speaker,
+            target,
+            prediction,
+            target_wav=folder / f"{number}_target.wav",
+            prediction_wav=folder / f"{number}_prediction.wav",
+            mel_png=folder / f"{number}_mel.png",
+        )
         folder.mkdir(parents=True, exist_ok=True)
-        for name, audio in (("target", target), ("prediction", prediction)):
-            write_audio(folder / f"{number}_{name}.wav", audio, self.audio.sample_rate_hz)
-            log_audio(trainer, f"sample/{number}/{name}", audio, self.audio.sample_rate_hz, step)
+        write_audio(sample.target_wav, target, self.audio.sample_rate_hz)
+        write_audio(sample.prediction_wav, prediction, self.audio.sample_rate_hz)
         mels = {"target": self._mel(target), "prediction": self._mel(prediction)}
         if bottleneck is not None:
             mels["bottleneck (predicted mel)"] = bottleneck
-        path = folder / f"{number}_mel.png"
-        plot_mel_comparison(path, [MelRow(title, mel) for title, mel in mels.items()], self.audio)
-        log_image(trainer, f"sample/{number}/mel", path, step)
+        rows = [MelRow(title, mel) for title, mel in mels.items()]
+        plot_mel_comparison(sample.mel_png, rows, self.audio)
+        return sample
+
+
+def _speaker_name(module: LightningModule, index: int) -> str:
+    """As the checkpoint's facts have it; the index where there are none."""
+    facts = getattr(module, "facts", None)
+    names = facts.speakers if facts is not None else []
+    return str(names[index]) if index < len(names) else str(index)

@@ -1,0 +1,139 @@
+"""Lightning's logger for Weights & Biases as our runs need it."""
+
+import contextlib
+import logging
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from lightning.pytorch.loggers import WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from svc.training.runs import LAST_CHECKPOINT
+from svc.training.validation_sample import ValidationSample
+from svc.training.wandb_checkpoints import log_checkpoints
+from svc.training.wandb_record import is_whole
+
+_logger = logging.getLogger(__name__)
+
+SAMPLE_COLUMNS = ("step", "sample", "speaker", "target", "prediction", "mel")
+"""Of the table `samples`: a row for each crop of each validation."""
+
+_WRITING_S, _LOOK_EVERY_S = 10.0, 0.02
+"""How long to watch an offline run reach the disk, and how often to look."""
+
+_DATA_DIR = "WANDB_DATA_DIR"
+"""Below it, wandb keeps the files of artifacts until they are uploaded."""
+
+
+class RunWandbLogger(WandbLogger):
+    """One run for each training, whole and in its own folder, with samples and checkpoints.
+
+    Lightning's logger goes on writing into a run after the training, so that the next job of a
+    sweep in the same process would write into it as well.
+
+    Args:
+        folder: of the run, absolute.
+        checkpoints: whether its best and its last checkpoint are uploaded when it ends well;
+            "auto" does so where the run is not offline.
+        options: of `WandbLogger`, and of `wandb.init`.
+    """
+
+    def __init__(
+        self, folder: Path, *, checkpoints: bool | Literal["auto"] = "auto", **options: Any
+    ) -> None:
+        # Whatever else this process has logged to wandb, this run is apart from it.
+        super().__init__(save_dir=folder, reinit="create_new", **options)
+        self.folder = folder
+        self._checkpoints = checkpoints
+        self._table: Any = None
+        self._known_targets: set[int] = set()
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        """Write values, of any kind that wandb knows, under `step`."""
+        with self._artifacts_in_folder():
+            super().log_metrics(metrics, step)
+
+    @rank_zero_only
+    def log_samples(self, samples: Sequence[ValidationSample], step: int) -> None:
+        """Send what validation sounds and looks like, as media under `sample/…` and as rows of the
+        table `samples`.
+
+        Whatever the length of a run, a validation sends its own rows only: the table grows on
+        wandb's side. Recordings, which stay the same, are media once.
+        """
+        import wandb
+
+        if self._table is None:
+            self._table = wandb.Table(columns=list(SAMPLE_COLUMNS), log_mode="INCREMENTAL")
+        media: dict[str, Any] = {}
+        for sample in samples:
+            shown = {
+                "target": wandb.Audio(str(sample.target_wav)),
+                "prediction": wandb.Audio(str(sample.prediction_wav)),
+                "mel": wandb.Image(str(sample.mel_png)),
+            }
+            self._table.add_data(step, str(sample.number), sample.speaker, *shown.values())
+            if sample.number in self._known_targets:
+                del shown["target"]
+            self._known_targets.add(sample.number)
+            media |= {f"sample/{sample.number}/{name}": [what] for name, what in shown.items()}
+        if samples:
+            self.log_metrics({"samples": self._table, **media}, step)
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Close the run; `status` is "success", or anything else for a failure."""
+        super().finalize(status)
+        run = self._experiment
+        if run is None:
+            return
+        where, offline = Path(run.dir).parent, bool(run.offline)
+        wanted = not offline if self._checkpoints == "auto" else self._checkpoints
+        if wanted and status == "success":
+            with self._artifacts_in_folder():
+                log_checkpoints(run, self.folder / LAST_CHECKPOINT.parent)
+        run.finish(exit_code=0 if status == "success" else 1)
+        if offline:
+            _wait_for_end(where)
+        self._experiment = None
+
+    @contextlib.contextmanager
+    def _artifacts_in_folder(self) -> Iterator[None]:
+        """Have wandb keep the files of artifacts in the run's folder, not in the user's home: there
+        an offline run finds them when it is uploaded, and no other disk fills up."""
+        if _DATA_DIR in os.environ:  # somebody's wish
+            yield
+            return
+        os.environ[_DATA_DIR] = str(self.folder / "wandb")
+        try:
+            yield
+        finally:
+            os.environ.pop(_DATA_DIR, None)
+
+
+def _wait_for_end(folder: Path) -> None:
+    """Wait until an offline run is on the disk, all of it.
+
+    wandb's own process writes it, and does not end its work before `finish` returns. Where ours
+    ends first, which a busy machine sees to, the last 32 KiB are lost: in a short run, everything.
+    """
+    give_up = time.monotonic() + _WRITING_S
+    while (files := list(folder.glob("*.wandb"))) and time.monotonic() < give_up:
+        if any(is_whole(file) for file in files):
+            return
+        time.sleep(_LOOK_EVERY_S)
+    if files:
+        import wandb
+
+        with contextlib.suppress(SystemExit):  # of a process that did not end well
+            wandb.teardown()  # returns when that process has ended
+    if not any(is_whole(file) for file in files):
+        _logger.warning(
+            "The end of wandb's offline run in %s is missing: its process could not write it. Is "
+            "the disk full? The other loggers have the same metrics.",
+            folder,
+        )
