@@ -179,3 +179,17 @@ def test_accuracy_counts_right_answers() -> None:
 def test_settings_out_of_range_are_refused(setting: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=next(iter(setting))):
         TrainingAlarms(**setting)  # type: ignore[arg-type]
+
+
+def test_dashboards_know_every_alarm_from_the_start(metrics: Metrics) -> None:
+    alarm = TrainingAlarms(pinned_lines=1)
+    metrics.line(alarm, disc_accuracy=1.0)
+    metrics.logged.clear()
+    alarm.on_train_start(metrics, metrics.module)  # type: ignore[arg-type]
+    (states,) = metrics.logged
+    names = ("non_finite", "exploding_gradients", "diverged", "overfitting", "discriminator_lost")
+    assert states == {**{f"alarm/{name}": 0 for name in names}, "alarm/discriminator_won": 1}
+    metrics.module.networks = ("generator",)  # type: ignore[misc]
+    alarm.on_train_start(metrics, metrics.module)  # type: ignore[arg-type]
+    assert "alarm/diverged" in metrics.logged[-1]
+    assert not any("discriminator" in name for name in metrics.logged[-1])

@@ -43,9 +43,9 @@ _HARMFUL = ("non_finite", "exploding_gradients", "diverged")
 class TrainingAlarms(Callback):
     """Looks at the metrics of every line in the log, and says when something is wrong.
 
-    An alarm is a warning in the log, and a metric `alarm/NAME` of 1 while it lasts, for dashboards:
-    `non_finite`, `exploding_gradients`, `diverged`, `discriminator_won`, `discriminator_lost`,
-    `overfitting`.
+    An alarm is a warning in the log, and a metric `alarm/NAME` for dashboards: 0 at the start, 1
+    where it begins, 0 where it ends. There are `non_finite`, `exploding_gradients`, `diverged`,
+    `discriminator_won`, `discriminator_lost` and `overfitting`.
 
     Args:
         exploding_factor: gradient norm of the generator over the median of those before.
@@ -105,6 +105,13 @@ class TrainingAlarms(Callback):
         self._best, self._without_better = math.inf, 0
         self._line = self._batches = self._skipped = 0
         self._rollbacks = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Have dashboards show every alarm that may come."""
+        judged = getattr(pl_module, "networks", ())
+        possible = [n for n in _ADVICE if "discriminator" in judged or "discriminator" not in n]
+        states = {f"alarm/{name}": float(name in self._active) for name in possible}
+        log_metrics(trainer, states, trainer.global_step)
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Judge where a line has been logged, and where steps come to nothing."""

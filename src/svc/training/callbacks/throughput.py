@@ -7,6 +7,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from svc.data.batch import Batch
+from svc.memory import peak_memory_gib
 from svc.training.loader_clock import LoaderClock
 from svc.training.metric_logging import log_metrics, logging_is_due
 
@@ -16,9 +17,10 @@ class Throughput(Callback):
 
     `perf/steps_per_s` generator updates per second, `perf/audio_s_per_s` seconds of training audio
     per second, `perf/data_wait_fraction` the share of the time in which training stood at its data
-    loader (mels are made on the training device, and are work), and on CUDA devices
-    `perf/gpu_mem_gib` the largest amount of memory that tensors took since the last line. What the
-    whole run came to is in `run_steps_per_s` and `gpu_peak_bytes`.
+    loader (mels are made on the training device, and are work), `perf/host_mem_gib` the largest
+    resident memory of this process so far, and on CUDA devices `perf/gpu_mem_gib` the largest
+    amount of memory that tensors took since the last line. What the whole run came to is in
+    `run_steps_per_s` and `gpu_peak_bytes`.
 
     Args:
         sample_rate_hz: of the training audio.
@@ -98,6 +100,7 @@ class Throughput(Callback):
             "perf/steps_per_s": steps / self._elapsed_s,
             "perf/audio_s_per_s": self._audio_samples / self.sample_rate_hz / self._elapsed_s,
             "perf/data_wait_fraction": self._waiting_s / self._elapsed_s,
+            "perf/host_mem_gib": peak_memory_gib(),
         }
         if device.type == "cuda":
             peak_bytes = torch.cuda.max_memory_allocated(device)
