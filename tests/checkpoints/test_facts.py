@@ -60,7 +60,17 @@ def test_other_versions_are_refused(version: Any) -> None:
     assert f"formats up to {FORMAT_VERSION}" in str(error.value)
 
 
-@pytest.mark.parametrize("name", sorted(asdict(FACTS).keys() - {"format_version"}))
+def test_what_a_dataset_was_like_may_be_unknown() -> None:
+    plain = FACTS.to_plain()
+    del plain["dataset"]
+    assert CheckpointFacts.from_plain(plain) == FACTS
+    of_dataset = {"fingerprint": "0" * 16, "slices": 3}
+    assert CheckpointFacts.from_plain({**plain, "dataset": of_dataset}).dataset == of_dataset
+    with pytest.raises(UserError, match="dataset"):
+        CheckpointFacts.from_plain({**plain, "dataset": "demo"})
+
+
+@pytest.mark.parametrize("name", sorted(asdict(FACTS).keys() - {"format_version", "dataset"}))
 def test_a_lost_fact_is_named(name: str) -> None:
     plain = FACTS.to_plain()
     del plain[name]

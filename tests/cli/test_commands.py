@@ -211,7 +211,7 @@ def test_automatic_trainer_leaves_the_last_word_to_what_comes_after_it(
         composed.append(plain)
         raise SystemExit(0)
 
-    monkeypatch.setattr("svc.cli.training_run.checkpoint_to_continue", stop)
+    monkeypatch.setattr("svc.cli.resuming.run_to_continue", stop)
     terminal("svc-train", "experiment=demo", "trainer.max_steps=7")
     (plain,) = composed
     trainer, data = plain["trainer"], plain["data"]
@@ -244,7 +244,7 @@ def test_a_first_session_in_a_folder_with_a_name(terminal: Terminal) -> None:
     assert "Done after 3 steps" in said.err
 
     message = terminal.refused("svc-train", *settings, f"resume={run}", "optim.lr=0.01")
-    assert "optim.lr: was 0.0002, is 0.01" in message
+    assert "optim.lr: 0.0002 → 0.01" in message
 
     song = voices / "bruno_bass" / "phrase_000.wav"
     convert = [f"checkpoint={run}", f"input={song}", "pitch_shift=-2.5"]

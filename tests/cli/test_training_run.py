@@ -24,7 +24,6 @@ from store_material import (
 from svc.audio.mel import MelSpectrogram
 from svc.cli import training_run
 from svc.cli.training_run import (
-    checkpoint_to_continue,
     prepared_store,
     trained_vocoder,
     with_absolute_folders,
@@ -36,10 +35,9 @@ from svc.config.resolvers import register_resolvers
 from svc.config.schema import register_schemas
 from svc.data.settings import ExtractionSettings
 from svc.data.store import AUDIO_FULL_SCALE, FeatureStore
-from svc.errors import UserError, UserErrors
+from svc.errors import UserError
 from svc.inference.loading import load_vocoder
 from svc.models.mel_level import energy_level
-from svc.training.runs import write_run_file
 from tiny_checkpoint import GENERATORS, checkpoint
 
 __all__ = ["checkpoint"]
@@ -47,25 +45,6 @@ __all__ = ["checkpoint"]
 
 def shaped(config: dict[str, Any]) -> dict[str, Any]:
     return with_vocoder_shape(config, trained_vocoder(config, SPEC))
-
-
-def config(tmp_path: Path, **changes: Any) -> dict[str, Any]:
-    return {"resume": "auto", "paths": {"output_dir": str(tmp_path)}, **changes}
-
-
-def test_resume_that_finds_nothing_names_what_is_different_in_the_newest_run(
-    tmp_path: Path,
-) -> None:
-    run = tmp_path / "voices" / "today"
-    write_run_file(run, config(tmp_path, seed=1, optim={f"o{n}": n for n in range(6)}))
-    (run / "checkpoints").mkdir()
-    (run / "checkpoints" / "last.ckpt").touch()
-    with pytest.raises(UserErrors, match="leave resume out") as caught:
-        checkpoint_to_continue(config(tmp_path, seed=2, optim={}))
-    assert f"The newest run, {run}, differs in:" in str(caught.value)
-    assert "optim.o0: was 0, is 'absent'" in caught.value.faults
-    assert len(caught.value.faults) == 6
-    assert caught.value.faults[-1].startswith("and ")
 
 
 def test_folders_are_recorded_from_wherever_one_is(

@@ -12,13 +12,11 @@ import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
 
-from svc.errors import UserError, UserErrors
+from svc.errors import UserError
 from svc.training.runs import (
     checkpoint_to_resume,
-    config_differences,
     find_resumable_run,
     fit,
-    require_same_config,
     write_run_file,
 )
 from training import tiny_training
@@ -160,31 +158,6 @@ def test_damaged_checkpoint_of_the_newest_run_is_an_error(straight: Path, tmp_pa
     os.utime(checkpoint, (1e9, 1e9))
     with pytest.raises(UserError, match="cut short"):
         find_resumable_run(tmp_path, CONFIG)
-
-
-def test_another_config_is_refused_with_every_difference(straight: Path, tmp_path: Path) -> None:
-    run_dir = make_run(tmp_path / "run", CONFIG, straight, age_s=0)
-    changed = {"arch": {"sizes": [8], "lr": 1e-4, "ema": 0.9}, "trainer": {"max_steps": 9}}
-    with pytest.raises(UserErrors) as error:
-        require_same_config(run_dir, changed)
-    assert error.value.faults == [
-        "arch.ema: was 'absent', is 0.9",
-        "arch.sizes: was [8, 8], is [8]",
-    ]
-    with pytest.raises(UserError, match="not the folder of a run"):
-        require_same_config(tmp_path, changed)
-
-
-def test_config_differences_ignores_whole_groups() -> None:
-    assert config_differences({"paths": {"a": 1, "b": {"c": 2}}}, {}) == []
-    assert config_differences({"pathsx": 1}, {"pathsx": 1}) == []
-
-
-def test_config_differences_ignores_whether_weights_may_be_fetched() -> None:
-    offline = {"offline": True, "pitch": {"members": {"a": {"offline": True}}}}
-    online = {"offline": False, "pitch": {"members": {"a": {"offline": False}}}}
-    assert config_differences(offline, online) == []
-    assert len(config_differences({"pitch": {"offlines": 1}}, {"pitch": {"offlines": 2}})) == 1
 
 
 def test_checkpoint_to_resume(straight: Path, tmp_path: Path) -> None:

@@ -48,6 +48,9 @@ class CheckpointFacts:
     """Under which the weights may be used; None where nobody said."""
     parents: list[dict[str, Any]] = field(default_factory=list)
     """The files that the weights came from, see `parent_of`; the nearest last."""
+    dataset: dict[str, Any] | None = None
+    """What the training remembers of its dataset, plain (`svc.data.fingerprint.DatasetRecord`
+    without names); None where nobody recorded it."""
     svc_version: str = __version__
     """The version that wrote the file."""
     format_version: int = FORMAT_VERSION
@@ -76,7 +79,7 @@ class CheckpointFacts:
         Raises:
             UserError: made by a newer version, or a fact is missing or of another kind.
         """
-        current = _current(plain)
+        current = {"dataset": None, **_current(plain)}  # which files did not hold at first
         try:
             values = {name: current[name] for name in cls.__dataclass_fields__}
             facts = cls(**{**values, "audio": AudioSpec(**current["audio"])})
@@ -101,6 +104,7 @@ class CheckpointFacts:
             "content_channels": (self.content_channels, int),
             "licence": (self.licence, str | None),
             "parents": (self.parents, list),
+            "dataset": (self.dataset, dict | None),
             "svc_version": (self.svc_version, str),
         }
         wrong = [name for name, (value, kind) in kinds.items() if not isinstance(value, kind)]

@@ -164,10 +164,13 @@ def speakers_of(
     if pretrained is None:
         return SpeakerPlan(tuple(dataset), tuple(dataset), ())
     known = pretrained.model.facts.speakers
-    if pretrained.is_continued:
-        kept = [index for index, name in enumerate(known) if name not in dataset]
-        return SpeakerPlan(tuple(known), (), tuple(kept))
     return plan_speakers(known, dataset, config["finetune"]["speakers"])
+
+
+def continued_speakers(known: Sequence[str], dataset: Sequence[str]) -> SpeakerPlan:
+    """The table of a run that goes on: the one that it has, `known`."""
+    kept = [index for index, name in enumerate(known) if name not in dataset]
+    return SpeakerPlan(tuple(known), (), tuple(kept))
 
 
 def keeps_other_rows(config: Mapping[str, Any]) -> bool:

@@ -8,7 +8,7 @@ _PATH_KEYS = (
     "input",
     "output",
     "checkpoint",
-    "resume",
+    "resume.checkpoint",
     "vocoder",
     "vocoder_weights",
     "pretrained",
@@ -23,8 +23,17 @@ _PATH_KEYS = (
     "task.recordings",
     "task.checkpoint",
 )
+_RESUME = re.compile(r"^\+{0,2}resume=(?!\{)")
 _MIX = re.compile(r"[^,]+:[^,:]*(,[^,]+:[^,:]*)+")
 """A mix of speakers: alma:0.7,bruno:0.3."""
+
+
+def resume_in_full(arguments: Sequence[str]) -> list[str]:
+    """`resume=X` as `resume.checkpoint=X`, for which it is short; other arguments as they are.
+
+    The two pluses are for files that say `resume: auto`, which has no setting inside.
+    """
+    return [_RESUME.sub("++resume.checkpoint=", argument) for argument in arguments]
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:
@@ -54,7 +63,7 @@ def _wants_quotes(key: str, value: str, sweeps: bool) -> bool:
         return not sweeps or _MIX.fullmatch(value) is not None
     listed = re.fullmatch(r"[\w./~+,-]*", value, flags=re.ASCII)
     one_path = not ("," in value and (sweeps or listed)) or Path(value).exists()
-    return key in _PATH_KEYS and one_path
+    return key.lstrip("+") in _PATH_KEYS and one_path
 
 
 def quoted_adapters(value: str) -> str:

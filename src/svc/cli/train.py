@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from svc.cli.app import run_command
+from svc.cli.quoting import resume_in_full
 from svc.cli.sweep import job_of_sweep, summed_up
 
 _logger = logging.getLogger(__name__)
@@ -24,6 +25,7 @@ RUN_TIME_ARGUMENTS = {
 
 def main() -> NoReturn:
     """Entry point of the console script."""
+    sys.argv = [sys.argv[0], *resume_in_full(sys.argv[1:])]
     try:
         run_command("svc-train", "train", job_of_sweep(train))
     except SystemExit as ended:
@@ -47,11 +49,10 @@ def train(config: Any) -> float | None:
         quieten_all_but_first,
         run_processes,
     )
+    from svc.cli.resuming import run_to_continue
     from svc.cli.trainers import device_problem, with_chosen_trainer
     from svc.cli.training_run import (
-        checkpoint_to_continue,
         prepared_store,
-        run_of,
         trained_vocoder,
         training_parts,
         with_absolute_folders,
@@ -59,6 +60,7 @@ def train(config: Any) -> float | None:
         with_vocoder_shape,
     )
     from svc.config.instantiate import build
+    from svc.data.fingerprint import DatasetRecord
     from svc.memory import keep_freed_memory, restart_peak_memory
     from svc.training.run_summary import read_summary, summarise, write_summary
     from svc.training.runs import fit, write_run_file
@@ -69,25 +71,26 @@ def train(config: Any) -> float | None:
     end_with_parent()
     config = with_chosen_trainer(config)
     plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
-    checkpoint = checkpoint_to_continue(plain)
-    if checkpoint is not None:
+    continued = run_to_continue(plain)
+    checkpoint = continued.checkpoint if continued else None
+    if continued is not None:
         _logger.info("Continuing from %s.", checkpoint)
-        config.paths.run_dir = str(run_of(checkpoint))
+        config.paths.run_dir = str(continued.run_dir)
         plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
     # Before any work: they may be refused.
     pretrained, vocoder = read_pretrained(plain, checkpoint), trained_vocoder(plain, spec)
     completed = with_pretrained_shape(plain, pretrained, spec, lambda: extraction_settings(plain))
     completed = with_vocoder_shape(completed, vocoder)
-    store = prepared_store(plain, spec)
+    store = prepared_store(plain, spec, continued)
     if (count := processes_to_start(plain["trainer"])) > 1:
         run_processes(count, HydraConfig.get().overrides.task, run_dir, checkpoint)
         summary = read_summary(run_dir)
         return summary.score if summary else None
     completed = with_mel_bounds(completed, spec, store)
-    parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder)
+    parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder, continued)
     if is_first():
-        write_run_file(run_dir, plain)
+        write_run_file(run_dir, plain, DatasetRecord.of(store))
     started_s = time.perf_counter()
     fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
     _logger.info("Done after %d steps: %s", parts.trainer.global_step, run_dir)

@@ -14,32 +14,32 @@ from svc.cli.parts import extraction_settings, prepare_dataset
 from svc.cli.pretrained_run import (
     Pretrained,
     begin_with,
+    continued_speakers,
     judge_with,
     keeps_other_rows,
     speakers_of,
 )
+from svc.cli.resuming import (
+    Continuation,
+    changed_optimisation,
+    require_known_dataset,
+    require_weights_that_fit,
+)
 from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule
+from svc.data.fingerprint import DatasetRecord
 from svc.data.mel_statistics import mel_bounds
 from svc.data.store import MANIFEST, FeatureStore
-from svc.errors import UserError, UserErrors
+from svc.errors import UserError
 from svc.inference.loading import LoadedVocoder, load_vocoder
 from svc.models.mel_level import energy_level
 from svc.training.finetuning import KeepSpeakerRows
-from svc.training.runs import (
-    checkpoint_to_resume,
-    find_resumable_run,
-    newest_run_and_differences,
-    require_same_config,
-)
+from svc.training.provenance import provenance
 
 _logger = logging.getLogger(__name__)
 
 _WEIGHTS = ("vocoder_weights", "pretrained")
 """Settings that name files of weights."""
-
-_DIFFERENCES_SHOWN = 5
-"""Settings that `resume=auto` names where it finds nothing; the rest is counted."""
 
 for name in ("lightning.pytorch", "lightning.fabric"):
     logging.getLogger(name).setLevel(logging.WARNING)  # its tips are not for our users
@@ -54,51 +54,14 @@ class TrainingParts:
     data: SvcDataModule
 
 
-def checkpoint_to_continue(config: Mapping[str, Any]) -> Path | None:
-    """The checkpoint that `resume` asks for, or None where a new run is wanted.
-
-    Raises:
-        UserError: there is nothing to continue, or it was made with other settings.
-    """
-    resume = config["resume"]
-    if resume is None:
-        return None
-    if resume == "auto":
-        runs_root = Path(config["paths"]["output_dir"])
-        run = find_resumable_run(runs_root, config)
-        if run is None:
-            raise _nothing_to_resume(runs_root, config)
-        return checkpoint_to_resume(run)
-    checkpoint = checkpoint_to_resume(Path(resume))
-    require_same_config(run_of(checkpoint), config)
-    return checkpoint
-
-
-def _nothing_to_resume(runs_root: Path, config: Mapping[str, Any]) -> UserError:
-    message = (
-        f"resume=auto: no run below {runs_root} has this configuration and a checkpoint. "
-        f"Give the settings that the run was started with, or leave resume out to start anew."
-    )
-    nearest = newest_run_and_differences(runs_root, config)
-    if nearest is None:
-        return UserError(message)
-    run, differences = nearest
-    shown = differences[:_DIFFERENCES_SHOWN]
-    if len(differences) > len(shown):
-        shown.append(f"and {len(differences) - len(shown)} more")
-    return UserErrors(f"{message} The newest run, {run}, differs in:", shown)
-
-
-def run_of(checkpoint: Path) -> Path:
-    """The folder of the run that a checkpoint belongs to."""
-    return checkpoint.parent.parent
-
-
-def prepared_store(config: Mapping[str, Any], spec: AudioSpec) -> FeatureStore:
+def prepared_store(
+    config: Mapping[str, Any], spec: AudioSpec, continued: Continuation | None = None
+) -> FeatureStore:
     """The dataset's features; prepared first where they are not, or not wholly.
 
     Raises:
-        UserError: they were made with other settings, or nothing could be prepared.
+        UserError: they were made with other settings, nothing could be prepared, or they are not
+            those that the run which goes on may go on with.
     """
     folder = Path(config["paths"]["store_dir"])
     wanted = extraction_settings(config)
@@ -113,13 +76,16 @@ def prepared_store(config: Mapping[str, Any], spec: AudioSpec) -> FeatureStore:
             len(store.speakers),
             "s" * (len(store.speakers) != 1),
         )
-        return store
-    source = build(config["dataset"])
-    _logger.info("Preparing %s into %s.", source.name, folder)
-    from rich.console import Console
+    else:
+        source = build(config["dataset"])
+        _logger.info("Preparing %s into %s.", source.name, folder)
+        from rich.console import Console
 
-    Console(stderr=True).print(prepare_dataset(config, source, spec))
-    return FeatureStore.open(folder, wanted)
+        Console(stderr=True).print(prepare_dataset(config, source, spec))
+        store = FeatureStore.open(folder, wanted)
+    if continued is not None:
+        require_known_dataset(continued, DatasetRecord.of(store))
+    return store
 
 
 def training_parts(
@@ -129,6 +95,7 @@ def training_parts(
     run_dir: Path,
     pretrained: Pretrained | None = None,
     vocoder: LoadedVocoder | None = None,
+    continued: Continuation | None = None,
 ) -> TrainingParts:
     """Trainer, module and data of a run.
 
@@ -139,10 +106,17 @@ def training_parts(
         run_dir: folder of the run.
         pretrained: what it begins with.
         vocoder: of `vocoder_weights`.
+        continued: the run that goes on.
+
+    Raises:
+        UserError: its weights do not fit.
     """
     L.seed_everything(config["seed"], verbose=False)
     wanted = extraction_settings(config)
-    plan = speakers_of(config, pretrained, store.speakers)
+    if continued is not None and continued.facts is not None:
+        plan = continued_speakers(continued.facts.speakers, store.speakers)
+    else:
+        plan = speakers_of(config, pretrained, store.speakers)
     facts = CheckpointFacts(
         config={**_without_places(config), "dataset_speakers": list(store.speakers)},
         audio=spec,
@@ -152,6 +126,7 @@ def training_parts(
         content_channels=store.content_channels,
         licence=config["licence"],
         parents=pretrained.parents if pretrained is not None else [],
+        dataset=DatasetRecord.of(store).without_names().to_plain(),
     )
     arch = dict(config["arch"])
     node = arch.pop("generator")
@@ -169,17 +144,20 @@ def training_parts(
         facts=facts,
     )
     judge_with(pretrained, getattr(module, "discriminator", None))
+    if continued is not None:
+        require_weights_that_fit(continued, module)
     trainer = build(
         config["trainer"],
         run_dir=str(run_dir),
         callbacks=[
             *([KeepSpeakerRows(plan.kept_rows)] if keeps_other_rows(config) else []),
+            *(changed_optimisation(continued, config) if continued is not None else []),
             *_built(config["callbacks"]),
         ],
         loggers=_built(config["logger"]),
     )
-    for logger in trainer.loggers:
-        logger.log_hyperparams(dict(config))  # what a dashboard finds and compares runs by
+    for logger in trainer.loggers:  # what a dashboard finds and compares runs by
+        logger.log_hyperparams({**config, "provenance": provenance(store)})
     data = build(config["data"], store=store.with_speaker_table(plan.names), spec=spec)
     return TrainingParts(trainer, module, data)
 

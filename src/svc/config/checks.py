@@ -39,6 +39,8 @@ def check_config(
     faults += _vocoder_faults(config)
     faults += _content_faults(config)
     faults += _finetuning_faults(config)
+    faults += _sharding_faults(config)
+    faults += _resume_faults(config.get("resume"))
     missing_device: list[str] = []
     if device_problem is not None and "trainer" in config:
         missing_device = _device_faults(config["trainer"], device_problem)
@@ -159,6 +161,41 @@ def _finetuning_faults(config: Mapping[str, Any]) -> list[str]:
         ]
     if lora.get("rank", 0) > 0 and finetune.get("train") == "speakers":
         faults.append("lora.rank and finetune.train=speakers exclude each other; choose one")
+    return faults
+
+
+def _resume_faults(resume: Any) -> list[str]:
+    """`resume` is a checkpoint by itself, or a mapping with two keys."""
+    given = resume if isinstance(resume, Mapping) else {"checkpoint": resume}
+    checkpoint, allowed = given.get("checkpoint"), given.get("allow_changes", False)
+    faults = []
+    if not isinstance(checkpoint, str | None):
+        faults.append(f"resume.checkpoint={checkpoint} must be null, auto or a path")
+    if not isinstance(allowed, bool):
+        faults.append(f"resume.allow_changes={allowed} must be true or false")
+    unknown = sorted(given.keys() - {"checkpoint", "allow_changes"})
+    return faults + [
+        f"resume.{key} is not a setting; resume has checkpoint and allow_changes" for key in unknown
+    ]
+
+
+def _sharding_faults(config: Mapping[str, Any]) -> list[str]:
+    """What cannot be divided over several processes (`svc.training.sharding`)."""
+    trainer, arch = config.get("trainer") or {}, config.get("arch") or {}
+    if trainer.get("strategy") != "fsdp":
+        return []
+    faults = []
+    if "denoiser" not in (arch.get("generator") or {}):
+        faults.append(
+            "trainer.strategy=fsdp divides a denoiser, which this architecture has not, and its "
+            "networks are too small to be worth it; take trainer=ddp_bf16 (or "
+            "trainer.strategy=data_parallel), or arch=diffsvc or flowsvc"
+        )
+    if trainer.get("compile"):
+        faults.append(
+            f"trainer.compile={trainer['compile']} compiles networks that every process holds "
+            f"whole; leave it out with trainer.strategy=fsdp"
+        )
     return faults
 
 

@@ -80,9 +80,8 @@ class TrainConfig(DatasetConfig):
 
     run_name: str = MISSING
     """Folder under paths.output_dir that collects the runs of this kind."""
-    resume: str | None = None
-    """null starts anew, `auto` continues the newest run of the same configuration, a path
-    continues that checkpoint."""
+    resume: Any = None
+    """Which run goes on, in conf/train.yaml; files may also give its `checkpoint` by itself."""
     vocoder_weights: str | None = None
     """Checkpoint of a trained vocoder: what renders the mels of arch=diffsvc and arch=flowsvc, or
     where arch=nsf_hifigan starts from."""
