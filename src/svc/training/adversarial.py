@@ -1,7 +1,7 @@
 """The step of adversarial training that every generator of waveforms shares."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -76,6 +76,10 @@ class AdversarialModule(NetworkModule):
         self.spectral_loss = spectral_loss or MultiResolutionSpectralLoss(audio)
         self.weights = weights or LossWeights()
         self.adversarial = adversarial or AdversarialOptions()
+
+    def let_every_part_take_part(self) -> None:
+        """The discriminators from the first step on, and their gradient penalty in each."""
+        self.adversarial = replace(self.adversarial, start_step=0, r1_every_steps=1)
 
     def learn(self, rendering: Rendering) -> None:
         """Update the discriminators, then the generator, from one rendering."""

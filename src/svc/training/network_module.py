@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from svc.audio.spec import AudioSpec
 from svc.checkpoints.facts import CheckpointFacts
 from svc.checkpoints.training_checkpoint import TrainingProgress, read_svc_state, write_svc_state
-from svc.data.batch import Batch, LoadedCrops
+from svc.data.batch import Batch, CropPlaces, LoadedCrops
 from svc.training.ema import ExponentialMovingAverage
 from svc.training.metric_logging import log_metrics, logging_is_due
 from svc.training.network_update import NetworkUpdate, UpdateResult
@@ -118,8 +118,8 @@ class NetworkModule(L.LightningModule):
         return optimizers, [self._scheduler(optimizer) for optimizer in optimizers]
 
     def transfer_batch_to_device(
-        self, batch: Batch | LoadedCrops, device: torch.device, dataloader_idx: int
-    ) -> Batch | LoadedCrops:
+        self, batch: Batch | LoadedCrops | CropPlaces, device: torch.device, dataloader_idx: int
+    ) -> Batch | LoadedCrops | CropPlaces:
         """The batch on the device, copied in the background where its memory is pinned."""
         return batch.to(device, non_blocking=True)
 
@@ -128,6 +128,16 @@ class NetworkModule(L.LightningModule):
         return [parameter for parameter in network.parameters() if parameter.requires_grad]
 
     # What a training step is made of
+
+    @property
+    def accumulate_batches(self) -> int:
+        """Batches whose gradients make one update."""
+        return self._accumulate_batches
+
+    def let_every_part_take_part(self) -> None:
+        """Make every step as demanding as the most demanding one of a run: for measuring what
+        steps take, not for training. A subclass whose parts join later, or now and then, has them
+        join in each."""
 
     def step_seed(self) -> int:
         """The seed of everything random in this training step."""
