@@ -59,3 +59,24 @@ def test_wrong_types_are_refused(value: object) -> None:
 
 def test_a_target_that_is_not_there_is_named() -> None:
     assert "svc.nowhere.Thing" in faults({"part": {"_target_": "svc.nowhere.Thing"}})[0]
+
+
+@pytest.mark.parametrize(
+    ("trainer", "generator", "said"),
+    [
+        ({"strategy": "fsdp"}, {"denoiser": {}}, []),
+        ({"strategy": "fsdp"}, {"decoder": {}}, ["divides a denoiser"]),
+        ({"strategy": "auto", "compile": True}, {"decoder": {}}, []),
+        ({"strategy": "fsdp", "compile": True}, {"denoiser": {}}, ["trainer.compile=True"]),
+    ],
+)
+def test_only_denoisers_are_divided_over_processes(
+    trainer: dict[str, Any], generator: dict[str, Any], said: list[str]
+) -> None:
+    config = {**GOOD, "trainer": {**GOOD["trainer"], **trainer}, "arch": {"generator": generator}}
+    if not said:
+        return check_config(config, {})
+    found = faults(config)
+    assert len(found) == len(said)
+    for part, fault in zip(said, found, strict=True):
+        assert part in fault

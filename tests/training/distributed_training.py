@@ -8,6 +8,7 @@ python distributed_training.py RUN_DIR OPTIONS, with OPTIONS as JSON:
     arch: hifisinger (default), diffusion or flow; strategy: of build_trainer
     random: true keeps the randomness within a step, which is that of the process and batch, and
         takes AdamW
+    lora: rank of low-rank updates; kept_rows: of the speaker table
     save_at: step after which RUN_DIR/then.ckpt is written
     from: checkpoint to continue; back_to: checkpoint to go back to when all is done
 Writes RUN_DIR/result_RANK.pt. Randomness within a step is taken out where it is not wanted, so that
@@ -37,6 +38,7 @@ from svc.models.mel_loss import MelLoss
 from svc.models.sine_source import SineSource
 from svc.training.adversary import AdversarialOptions
 from svc.training.callbacks.alarms import go_back
+from svc.training.finetuning import KeepSpeakerRows, learn_by_lora
 from svc.training.losses.weights import LossWeights
 from svc.training.runs import fit
 from svc.training.sharded_tensors import local_part, whole
@@ -119,7 +121,10 @@ def module_of(options: dict[str, Any]) -> Any:
         # Adam would blow rounding up: it divides small gradients by their own size.
         chosen["optimizer"] = partial(torch.optim.SGD, lr=0.01, momentum=0.5)
     if options.get("arch", "hifisinger") != "hifisinger":
-        return tiny_mel_singer.tiny_module(options["arch"], **chosen)
+        singer = tiny_mel_singer.tiny_singer(options["arch"])
+        if "lora" in options:
+            learn_by_lora(singer, options["lora"], None, ["conditioner", "denoiser"])
+        return tiny_mel_singer.tiny_module(options["arch"], singer, **chosen)
     module = tiny_module(
         **chosen,
         # The logarithm of an almost silent bin has a steep slope, which does so too.
@@ -198,7 +203,10 @@ def main() -> None:
     trainer = tiny_trainer(
         run_dir,
         options["steps"],
-        [SaveThen(run_dir / "then.ckpt", options.get("save_at"))],
+        [
+            SaveThen(run_dir / "then.ckpt", options.get("save_at")),
+            KeepSpeakerRows(options.get("kept_rows", [])),
+        ],
         validate_every_steps=options.get("validate_every_steps", 3),
         devices=int(os.environ.get("WORLD_SIZE", "1")),
         strategy=options.get("strategy", "auto"),

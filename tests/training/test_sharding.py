@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from svc.checkpoints.adapters import SPEAKER_TABLE
 from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.errors import UserError
 from svc.training.distributed import DataParallelStrategy
@@ -88,20 +89,31 @@ def test_sharded_processes_learn_what_one_learns_and_continue_each_other(tmp_pat
 
 @pytest.mark.slow
 def test_accumulated_gradients_are_exchanged_once(tmp_path: Path) -> None:
-    whole = undivided(tmp_path / "whole", shares=4)
-    first, _ = sharded(tmp_path / "two", shares=4, accumulate=2)
+    whole = undivided(tmp_path / "whole", shares=4, kept_rows=[0])
+    first, second = sharded(tmp_path / "two", shares=4, accumulate=2, kept_rows=[0])
     assert_same(first, whole)
+    for found in (first, second):  # each of which holds one of the two rows
+        table = found["weights"][f"generator.{SPEAKER_TABLE}"]
+        untrained = tiny_singer("diffusion").state_dict()[SPEAKER_TABLE]
+        assert torch.equal(table[0], untrained[0])
+        assert not torch.equal(table[1], untrained[1])
     assert first["calls"]["reduce_scatter_tensor"] == STEPS * PARTS
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("precision", "tolerance"), [("32-true", 1e-5), ("bf16-mixed", 1e-3), ("16-mixed", 1e-3)]
+    ("precision", "tolerance", "further"),
+    [
+        ("32-true", 1e-5, {}),
+        ("32-true", 1e-5, {"lora": 2}),
+        ("bf16-mixed", 1e-5, {}),
+        ("16-mixed", 1e-5, {}),
+    ],
 )
 def test_sharded_and_data_parallel_runs_are_the_same(
-    tmp_path: Path, precision: str, tolerance: float
+    tmp_path: Path, precision: str, tolerance: float, further: dict[str, Any]
 ) -> None:
-    shared = {"arch": "flow", "random": True, "precision": precision}
+    shared = {"arch": "flow", "random": True, "precision": precision, **further}
     first, second = sharded(tmp_path / "sharded", **shared)
     wanted, _ = results(tmp_path / "whole", 2, shares=2, accumulate=1, **shared)
     for name, value in wanted["weights"].items():

@@ -41,12 +41,12 @@ def tiny_singer(kind: str) -> MelSinger:
     return FlowSvc(**parts, first_guess=FirstGuess(8, SPEC.mel_bins, channels=8, layers=1))
 
 
-def tiny_module(kind: str, **options: Any) -> MelSingerModule:
-    """The same weights at every call."""
+def tiny_module(kind: str, singer: MelSinger | None = None, **options: Any) -> MelSingerModule:
+    """The same weights at every call, but for those of a singer that is given."""
     defaults: dict[str, Any] = {
         "optimizer": partial(torch.optim.AdamW, lr=5e-3),
         "sampler": Ddim(steps=3) if kind == "diffusion" else Euler(steps=3),
         "facts": FACTS,
         "seed": 1,
     }
-    return MelSingerModule(tiny_singer(kind), SPEC, **{**defaults, **options})
+    return MelSingerModule(singer or tiny_singer(kind), SPEC, **{**defaults, **options})

@@ -17,6 +17,7 @@ from svc.checkpoints.model_file import load_weights
 from svc.errors import UserError, UserErrors
 from svc.models.lora import add_lora
 from svc.training.network_module import NetworkModule
+from svc.training.sharded_tensors import divided_like, local_part
 
 SpeakerMode = Literal["replace", "add"]
 
@@ -166,10 +167,13 @@ class KeepSpeakerRows(Callback):
         if not self.rows or not isinstance(pl_module, NetworkModule):
             return
         table = dict(pl_module.generator.named_parameters())[SPEAKER_TABLE]
-        saved = table.detach()[self.rows].clone()
+        is_kept = torch.zeros(table.shape, dtype=torch.bool, device=table.device)
+        is_kept[self.rows] = True
+        kept = local_part(divided_like(is_kept, table))
+        saved = local_part(table.detach()).clone()
 
         def put_back(*_: Any) -> None:
-            with torch.no_grad():
-                table[self.rows] = saved
+            mine = local_part(table.detach())
+            mine.copy_(torch.where(kept, saved, mine))
 
         trainer.optimizers[0].register_step_post_hook(put_back)
