@@ -36,6 +36,8 @@ _ADVICE = {
     "overfitting": "the validation loss has not improved for long: stop here and take "
     "checkpoints/best.ckpt, or add recordings or augmentation",
 }
+ALARMS = tuple(_ADVICE)
+"""Names of all alarms."""
 _HARMFUL = ("non_finite", "exploding_gradients", "diverged")
 """Those that going back may mend."""
 
@@ -109,7 +111,7 @@ class TrainingAlarms(Callback):
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Have dashboards show every alarm that may come."""
         judged = getattr(pl_module, "networks", ())
-        possible = [n for n in _ADVICE if "discriminator" in judged or "discriminator" not in n]
+        possible = [n for n in ALARMS if "discriminator" in judged or "discriminator" not in n]
         states = {f"alarm/{name}": float(name in self._active) for name in possible}
         log_metrics(trainer, states, trainer.global_step)
 
