@@ -139,12 +139,15 @@ def test_smaller_rates_stay_where_a_schedule_is(tmp_path: Path) -> None:
     module = tiny_module()
     trainer = tiny_trainer(tmp_path, 4, validate_every_steps=2)
     fit(trainer, module, TinyData())
+    for optimizer in trainer.optimizers:  # as in a run that went on with another setting
+        optimizer.param_groups[0]["weight_decay"] = 0.25
     before = [scheduler.scheduler.base_lrs for scheduler in trainer.lr_scheduler_configs]
     rates = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
     step = alarms.go_back(trainer, module, tmp_path / "checkpoints" / "last.ckpt", 0.5)
     assert step == 4
     after = [optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers]
     assert after == [0.5 * rate for rate in rates]
+    assert [o.param_groups[0]["weight_decay"] for o in trainer.optimizers] == [0.25, 0.25]
     halved = [scheduler.scheduler.base_lrs for scheduler in trainer.lr_scheduler_configs]
     assert halved == [[0.5 * rate for rate in rates] for rates in before]
 

@@ -216,7 +216,8 @@ class TrainingAlarms(Callback):
 
 
 def go_back(trainer: Trainer, module: LightningModule, path: Path, lr_factor: float) -> int:
-    """Take weights and optimisers from a checkpoint, and smaller learning rates from now on.
+    """Take weights and what optimisers remember from a checkpoint, and smaller learning rates from
+    now on. Other options of the optimisers stay: the checkpoint may be older than a change of them.
 
     Args:
         trainer: goes on counting where it is.
@@ -227,15 +228,18 @@ def go_back(trainer: Trainer, module: LightningModule, path: Path, lr_factor: fl
     Returns:
         The step of the checkpoint.
     """
-    rates = [[group["lr"] for group in opt.param_groups] for opt in trainer.optimizers]
+    options = [
+        [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
+        for optimizer in trainer.optimizers
+    ]
     checkpoint = torch.load(path, map_location=module.device, weights_only=True, mmap=True)
     trainer.strategy.load_model_state_dict(checkpoint)
     trainer.strategy.load_optimizer_state_dict(checkpoint)
-    for optimizer, groups in zip(trainer.optimizers, rates, strict=True):
-        for group, rate in zip(optimizer.param_groups, groups, strict=True):
-            group["lr"] = rate * lr_factor
-            if "initial_lr" in group:
-                group["initial_lr"] *= lr_factor
+    for optimizer, of_groups in zip(trainer.optimizers, options, strict=True):
+        for group, present in zip(optimizer.param_groups, of_groups, strict=True):
+            group.update(present)
+            for name in {"lr", "initial_lr"} & group.keys():
+                group[name] *= lr_factor
     for config in trainer.lr_scheduler_configs:
         scheduler = config.scheduler
         if hasattr(scheduler, "base_lrs"):
