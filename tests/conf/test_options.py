@@ -331,9 +331,9 @@ def test_every_logger_takes_settings_numbers_and_sounds(
     }
     for pattern, contents in found.items():
         assert len(contents) >= 1, pattern
-    for name in (b"valid_loss", b"mel_bins"):
+    for name in (b"valid_loss", b"mel_bins", b"dataset_fingerprint"):
         assert any(name in content for contents in found.values() for content in contents)
     if logger != "csv":
         dashboard = found[LOGGER_FILES[logger][0]]
-        for name in (b"valid_loss", b"mel_bins", b"sample/0/prediction"):
+        for name in (b"valid_loss", b"mel_bins", b"sample/0/prediction", b"dataset_fingerprint"):
             assert any(name in content for content in dashboard), name

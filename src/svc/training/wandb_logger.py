@@ -46,6 +46,7 @@ class RunWandbLogger(WandbLogger):
     ) -> None:
         # Whatever else this process has logged to wandb, this run is apart from it.
         super().__init__(save_dir=folder, reinit="create_new", **options)
+        del self._wandb_init["anonymous"]  # wandb warns of it
         self.folder = folder
         self._checkpoints = checkpoints
         self._table: Any = None
