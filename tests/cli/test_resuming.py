@@ -1,78 +1,21 @@
 """`svc-train resume=…`: what goes on, what has to be allowed, and what cannot be."""
 
-import logging
 import re
-import shutil
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 import yaml
-from hydra.core.global_hydra import GlobalHydra
 
+from cli.begun_runs import LAST, begun, half, words
 from command_line import Terminal
-from store_material import write_voice
 from svc.cli.resuming import Continuation, run_to_continue
-from svc.cli.train import main
 from svc.errors import UserErrors
 from svc.training.runs import write_run_file
 from training.test_resume import assert_same, state
 
-FORMAT_1 = Path(__file__).parents[1] / "checkpoints" / "files" / "training_format_1.ckpt"
-LAST = Path("checkpoints") / "last.ckpt"
-SMALL = (
-    *("content=mfcc", "arch=hifisinger_tiny", "trainer=cpu", "debug=fast", "~callbacks.samples"),
-    *("data.crop_frames=16", "preparation.valid_files=0", "preparation.workers=1"),
-    *("arch.generator.conditioner.channels=8", "arch.generator.backbone.channels=8"),
-    *("arch.generator.backbone.layers=2", "arch.generator.backbone.out_channels=8"),
-    *("vocoder.initial_channels=32", "arch.discriminator.periods.channels=[2,2]"),
-    *("~arch.discriminator.scales", "arch.adversarial.start_step=0"),
-)
-
-
-def words(folder: Path, *more: str) -> tuple[str, ...]:
-    return (f"dataset.path={folder / 'voices'}", *SMALL, *more)
-
-
-@pytest.fixture(scope="module")
-def begun(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with recordings, what was prepared of them, and runs of two and of four updates."""
-    folder = tmp_path_factory.mktemp("begun")
-    for number, name in enumerate(("anna", "bert")):
-        write_voice(folder / "voices" / name / "song.wav", 3.5, number)
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        for name in ("SVC_DATA_DIR", "SVC_OUTPUT_DIR"):
-            patch.delenv(name, raising=False)
-        for run, steps in (("outputs/train/half", 2), ("whole", 4)):
-            fixed = (f"hydra.run.dir={run}", f"trainer.max_steps={steps}")
-            patch.setattr(sys, "argv", ["svc-train", *words(folder, *fixed)])
-            with pytest.raises(SystemExit) as ended:
-                main()
-            assert ended.value.code == 0
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    GlobalHydra.instance().clear()
-    return folder
-
-
-@pytest.fixture
-def half(begun: Path, terminal: Terminal) -> Path:
-    """The run of two updates, below the terminal's folder."""
-    shutil.copytree(begun / "data", terminal.folder / "data")
-    shutil.copytree(begun / "outputs", terminal.folder / "outputs")
-    return Path("outputs") / "train" / "half"
-
-
-def rates_of(run: Path) -> list[float]:
-    (group, *_) = torch.load(run / LAST, weights_only=True)["optimizer_states"]
-    return [group["param_groups"][0]["lr"]]
-
+__all__ = ["begun", "half"]
 
 # How it is typed
 
@@ -92,9 +35,7 @@ def files(terminal: Terminal) -> None:
         ("resume=auto",),
         ("resume={run}",),
         ("resume='{run}'",),
-        ("resume={run}/checkpoints/last.ckpt",),
-        ("resume.checkpoint=auto",),
-        ("resume.checkpoint={run}", "resume.allow_changes=false"),
+        ("resume.checkpoint={run}/checkpoints/last.ckpt", "resume.allow_changes=false"),
         ("resume.allow_changes=true", "resume=auto"),
         ("resume={{checkpoint:auto}}",),
         ("++resume=auto",),
@@ -152,6 +93,7 @@ def test_harmless_settings_may_differ_and_nothing_else_does(
     assert_same(one, other)
 
 
+@pytest.mark.slow
 def test_a_sweep_takes_it_too(half: Path, begun: Path, terminal: Terminal) -> None:
     terminal("svc-train", "-m", *words(begun, "trainer.max_steps=3"), "resume=auto")
     assert torch.load(half / LAST, weights_only=True)["global_step"] == 3
@@ -185,12 +127,9 @@ def test_what_is_no_such_setting_is_named(typed: str, part: str, terminal: Termi
     ("changed", "lines"),
     [
         (["optim.lr=0.01"], ["optim.lr: 0.0002 → 0.01"]),
-        (["data.batch_size=3"], ["data.batch_size: 2 → 3"]),
         (["seed=5"], ["seed: 0 → 5", "data.seed: 0 → 5", "arch.seed: 0 → 5"]),
         (["trainer=cpu_bf16", "data.batch_size=2"], ["trainer.precision: 32-true → bf16-mixed"]),
         (["scheduler=step"], ["scheduler.gamma: 0.999 → 0.5", "scheduler.every_steps: 1000 →"]),
-        (["~scheduler"], ["scheduler.gamma: 0.999 → absent"]),
-        (["arch.ema_decay=0.9"], ["arch.ema_decay: 0.999 → 0.9"]),
         (["dataset.path=elsewhere"], ["dataset.path: ", "elsewhere"]),
     ],
     ids=lambda value: " ".join(value),
@@ -253,6 +192,7 @@ def test_allowed_settings_take_effect_and_are_recorded(
     assert "optim.lr: 0.01 → 0.0002" in terminal.refused("svc-train", *words(begun), *allowed[1:])
 
 
+@pytest.mark.slow
 def test_a_change_holds_although_the_run_was_killed_before_it_saved(
     half: Path, begun: Path, terminal: Terminal
 ) -> None:
@@ -299,152 +239,3 @@ def test_weights_of_other_shapes_are_refused_and_nothing_is_lost(
     )
     assert re.search(r"and \d+ more", message)
     assert before == ((half / LAST).read_bytes(), (half / "run.yaml").read_bytes())
-
-
-# The dataset
-
-
-@pytest.fixture
-def own(half: Path, begun: Path, terminal: Terminal) -> Callable[..., tuple[str, ...]]:
-    """What to type for the same run with recordings that may change."""
-    shutil.copytree(begun / "voices", terminal.folder / "voices")
-    record = yaml.safe_load((half / "run.yaml").read_text())
-    record["dataset"]["path"] = str(terminal.folder / "voices")
-    (half / "run.yaml").write_text(yaml.safe_dump(record))
-    (store,) = (terminal.folder / "data" / "prepared").iterdir()
-    fixed = (f"paths.store_dir={store}", "dataset.path=voices", *SMALL)
-
-    def typed(*more: str) -> tuple[str, ...]:
-        return (*fixed, *more)
-
-    return typed
-
-
-def prepare(terminal: Terminal, typed: tuple[str, ...]) -> None:
-    groups = ("paths", "dataset", "content", "preparation")
-    words = [word for word in typed if word.startswith(groups)]
-    terminal("svc-preprocess", *words)
-
-
-@pytest.mark.slow
-def test_a_changed_dataset_has_to_be_allowed(
-    own: Callable[..., tuple[str, ...]], half: Path, terminal: Terminal
-) -> None:
-    (half / "dataset.json").rename("dataset.json")
-    terminal("svc-train", *own("trainer.max_steps=3"), "resume=auto")
-    assert (half / "dataset.json").read_bytes() == Path("dataset.json").read_bytes()
-    write_voice(terminal.folder / "voices" / "anna" / "new.wav", 3.5, 7)
-    write_voice(terminal.folder / "voices" / "bert" / "song.wav", 4.5, 8)
-    prepare(terminal, own())
-    message = terminal.refused("svc-train", *own("trainer.max_steps=4"), "resume=auto")
-    for part in (
-        "slices: 2 → 3",
-        "minutes: 0.1 → 0.2",
-        "recordings added: 1 (anna/new.wav)",
-        "recordings changed: 1 (bert/song.wav)",
-        "resume.allow_changes=true",
-    ):
-        assert part in message
-    # The checkpoint tells as well, in fewer words.
-    record = (half / "dataset.json").read_bytes()
-    (half / "dataset.json").unlink()
-    message = terminal.refused("svc-train", *own("trainer.max_steps=4"), "resume=auto")
-    assert "slices: 2 → 3" in message
-    assert "anna/new.wav" not in message
-    (half / "dataset.json").write_bytes(record)
-
-    allowed = ("resume=auto", "resume.allow_changes=true")
-    said = terminal("svc-train", *own("trainer.max_steps=4"), *allowed)
-    assert "Going on with another dataset: slices: 2 → 3" in said.err
-    assert "Done after 4 steps" in said.err
-    assert (
-        "Done after 5 steps"
-        in terminal("svc-train", *own("trainer.max_steps=5"), "resume=auto").err
-    )
-
-
-@pytest.mark.slow
-def test_speakers_keep_their_places_and_new_ones_are_refused(
-    own: Callable[..., tuple[str, ...]], half: Path, terminal: Terminal
-) -> None:
-    shutil.rmtree(terminal.folder / "voices" / "anna")
-    prepare(terminal, own())
-    allowed = ("resume=auto", "resume.allow_changes=true", "optim.weight_decay=0")
-    table = "generator.conditioner.speaker.weight"
-    before = torch.load(half / LAST, weights_only=True)["state_dict"][table]
-    said = terminal("svc-train", *own("trainer.max_steps=3"), *allowed)
-    assert "speakers: anna, bert → bert" in said.err
-    saved = torch.load(half / LAST, weights_only=True)
-    assert saved["svc"]["facts"]["speakers"] == ["anna", "bert"]
-    moved = (saved["state_dict"][table] - before).abs().sum(1)
-    assert moved[1] > 0
-    write_voice(terminal.folder / "voices" / "carl" / "song.wav", 3.5, 3)
-    prepare(terminal, own())
-    message = terminal.refused("svc-train", *own("trainer.max_steps=4"), *allowed)
-    assert "speakers that the run" in message
-    assert "carl; its table is anna, bert" in message
-    assert f"pretrained={half / LAST} finetune.speakers=add" in message
-
-
-# Runs of older versions
-
-
-def test_runs_from_before_datasets_were_recorded_go_on(
-    half: Path, begun: Path, terminal: Terminal
-) -> None:
-    (half / "dataset.json").unlink()
-    checkpoint = torch.load(half / LAST, weights_only=True)
-    del checkpoint["svc"]["facts"]["dataset"]
-    torch.save(checkpoint, half / LAST)
-    record = yaml.safe_load((half / "run.yaml").read_text())
-    record["resume"] = None
-    (half / "run.yaml").write_text(yaml.safe_dump(record))
-    said = terminal("svc-train", *words(begun, "trainer.max_steps=4"), "resume=auto")
-    assert "Done after 4 steps" in said.err
-    assert "arning" not in said.err
-    assert (half / "dataset.json").is_file()
-    assert_same(state(half / LAST)["state_dict"], state(begun / "whole" / LAST)["state_dict"])
-
-
-@pytest.mark.slow
-def test_a_checkpoint_of_format_1_goes_on(terminal: Terminal) -> None:
-    """Its run knew nothing of fine-tuning, accumulation, alarms, licences or datasets."""
-    run = terminal.folder / "outputs" / "demo" / "old"
-    (run / "checkpoints").mkdir(parents=True)
-    shutil.copyfile(FORMAT_1, run / LAST)
-    old = torch.load(FORMAT_1, weights_only=True)
-    config = old["svc"]["facts"]["config"]
-    config["dataset"]["path"] = str(terminal.folder / "data" / "demo")
-    (run / "run.yaml").write_text(yaml.safe_dump(config))
-    settings = (
-        *("experiment=demo", "dataset.singers=2", "dataset.minutes_per_singer=0.1", "debug=fast"),
-        *(
-            word
-            for word in SMALL
-            if word.startswith(("arch.gen", "arch.discr", "~arch", "vocoder"))
-        ),
-        *("content.coefficients=8", "vocoder.resblock_dilations=[[1]]"),
-        *("arch.discriminator.periods.periods=[2]", "trainer.max_steps=4"),
-    )
-    message = terminal.refused("svc-train", *settings, "optim.lr=0.1", f"resume={run}")
-    assert message.count("\n  - ") == 1
-    assert "optim.lr: 0.001 → 0.1" in message
-    said = terminal("svc-train", *settings, "resume=auto")
-    assert "Done after 4 steps" in said.err
-    assert "arning" not in said.err
-    new = torch.load(run / LAST, weights_only=True)
-    assert new["lr_schedulers"][0]["last_epoch"] == 4
-    assert new["lr_schedulers"][0]["_last_lr"] == [pytest.approx(1e-3 * 0.3 ** (4 / 1000))]
-    steps = {int(weight["step"]) for weight in new["optimizer_states"][0]["state"].values()}
-    assert steps == {4}
-    assert new["SvcDataModule"]["batches_seen"] == 4
-    facts = new["svc"]["facts"]
-    assert (facts["format_version"], facts["parents"], facts["licence"]) == (2, [], None)
-    assert facts["dataset"]["slices"] == 2
-
-
-def test_a_checkpoint_without_its_run_is_refused_with_what_to_do(terminal: Terminal) -> None:
-    shutil.copyfile(FORMAT_1, "alone.ckpt")
-    message = terminal.refused("svc-train", *words(terminal.folder), "resume=alone.ckpt")
-    assert "is not the folder of a run (it holds no readable run.yaml)" in message
-    assert "pretrained=alone.ckpt" in message

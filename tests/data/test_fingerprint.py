@@ -1,15 +1,17 @@
 """The fingerprint of a dataset changes with what a training reads of it, and with nothing else."""
 
+import json
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
 from store_material import BlockContent, prepare_small, write_dataset, write_voice
-from svc.data.fingerprint import dataset_fingerprint
+from svc.data.fingerprint import DatasetRecord, dataset_fingerprint
 from svc.data.store import FeatureStore, SliceRecord
 
 
@@ -83,3 +85,46 @@ def test_the_place_of_a_speaker_counts(prepared: Path) -> None:
     assert dataset_fingerprint(FeatureStore(store.folder, other, store.slices)) != (
         dataset_fingerprint(store)
     )
+
+
+def test_what_has_become_of_a_dataset_is_told(prepared: Path, tmp_path: Path) -> None:
+    then = DatasetRecord.of(FeatureStore.open(prepared / "store"))
+    assert then.changes(then) == []
+    shutil.copytree(prepared / "voices", tmp_path / "voices")
+    voices = tmp_path / "voices"
+    for number in range(4):
+        write_voice(voices / "carl" / f"{number}.wav", 3.5, 20 + number)
+    (voices / "bert" / "0.wav").unlink()
+    write_voice(voices / "anna" / "1.wav", 3.8, 99)
+    content = partial(BlockContent, scale=2.0)
+    prepare_small(voices, tmp_path / "store", content=content)
+    now = DatasetRecord.of(FeatureStore.open(tmp_path / "store"))
+    assert then.changes(now) == [
+        "slices: 4 → 7",
+        "minutes: 0.2 → 0.4",
+        "speakers: anna, bert → anna, bert, carl",
+        "recordings added: 4 (carl/0.wav, carl/1.wav, carl/2.wav, …)",
+        "recordings removed: 1 (bert/0.wav)",
+        "recordings changed: 1 (anna/1.wav)",
+        "content: extracted with other settings or weights",
+    ]
+    assert not any("wav" in line for line in then.without_names().changes(now))
+
+
+def test_another_split_is_told_as_such(prepared: Path) -> None:
+    store = FeatureStore.open(prepared / "store")
+    other: dict[str, Literal["train", "valid"]] = {"train": "valid", "valid": "train"}
+    swapped = [replace(record, split=other[record.split]) for record in store.slices]
+    then = DatasetRecord.of(store)
+    assert then.valid_slices == 2
+    now = DatasetRecord.of(FeatureStore(store.folder, store.meta, swapped))
+    assert then.changes(now) == ["slices: cut or split between training and validation otherwise"]
+
+
+def test_a_record_comes_back_and_a_damaged_one_is_refused(prepared: Path) -> None:
+    record = DatasetRecord.of(FeatureStore.open(prepared / "store"))
+    plain = json.loads(json.dumps(record.to_plain()))
+    assert DatasetRecord.from_plain(plain) == record
+    for damaged in (None, [], {}, {**plain, "slices": "4"}, {**plain, "more": 1}):
+        with pytest.raises(ValueError, match="no record of a dataset"):
+            DatasetRecord.from_plain(damaged)

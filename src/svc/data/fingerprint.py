@@ -110,7 +110,7 @@ class DatasetRecord:
             for feature in sorted(self.features.keys() | now.features.keys())
             if self.features.get(feature) != now.features.get(feature)
         ]
-        return lines or ["slices: cut or split between training and validation in another way"]
+        return lines or ["slices: cut or split between training and validation otherwise"]
 
 
 def _changed_recordings(was: Mapping[str, str], now: Mapping[str, str]) -> list[str]:

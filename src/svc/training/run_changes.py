@@ -25,6 +25,7 @@ HARMLESS_KEYS = (
     "callbacks",
     "run_name",
     "licence",
+    "preflight",
     "data.workers",
     "data.cache",
     "preparation.workers",
@@ -138,9 +139,10 @@ def _root_defaults() -> dict[str, Any]:
     """Of settings that belong to no class."""
     values: dict[str, Any] = {}
     for field in fields(TrainConfig):
-        value = field.default_factory() if callable(field.default_factory) else field.default
-        is_group = is_dataclass(value) and not isinstance(value, type)
-        values[field.name] = asdict(value) if is_group else value
+        value: Any = field.default_factory() if callable(field.default_factory) else field.default
+        if is_dataclass(value) and not isinstance(value, type):
+            value = asdict(value)
+        values[field.name] = value
     return {key: value for key, value in _leaves(values) if value not in ("???", MISSING)}
 
 
