@@ -120,6 +120,13 @@ def test_what_is_no_such_setting_is_named(typed: str, part: str, terminal: Termi
     assert part in terminal.refused("svc-train", *words(terminal.folder, typed))
 
 
+@pytest.mark.usefixtures("files")
+def test_a_file_that_says_it_in_short_has_no_room_for_more(terminal: Terminal) -> None:
+    more = ("experiment=going_on", "resume.allow_changes=true", "--config-dir=mine")
+    message = terminal.refused("svc-train", *words(terminal.folder, *more))
+    assert "resume.allow_changes is not a setting here, because a file gives resume as" in message
+
+
 # Settings
 
 

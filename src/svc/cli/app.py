@@ -231,6 +231,11 @@ def _nearest_setting(key: str, config_name: str) -> str:
     settings: list[str] = []
     _collect_keys(plain, "", settings)
     key = key.replace("/", ".")
+    if key in settings:
+        group = key.rpartition(".")[0]
+        return (
+            f" here, because a file gives {group} as a single value; write out there what is in it."
+        )
     if close := get_close_matches(key, settings, n=1):
         return f"; did you mean {close[0]}?"
     group, _, name = key.rpartition(".")
