@@ -21,8 +21,9 @@ from svc.training import preflight as preflight_module
 from svc.training.adversary import AdversarialOptions
 from svc.training.batch_size import Measurement
 from svc.training.hifisinger import HifiSingerModule
-from svc.training.memory_probe import MemoryProbe, is_out_of_memory
-from svc.training.preflight import PreflightOptions, out_of_memory_explained, preflight
+from svc.training.memory_probe import MemoryProbe
+from svc.training.out_of_memory import is_out_of_memory, out_of_memory_explained
+from svc.training.preflight import PreflightOptions, preflight
 from svc.training.runs import fit
 from training.tiny_training import SPEC, tiny_module, tiny_trainer
 
@@ -249,14 +250,14 @@ def test_auto_leaves_a_margin_and_stays_within_the_data(
     with_budget(monkeypatch, 500 * MIB)
     data = data_module(store)
     preflight(trainer, module(), data, PreflightOptions(margin=0.2))
-    assert data.batch_size == 24  # of 30
+    assert data.batch_size == 16  # of 22
     assert caplog.messages[-1] == (
-        "data.batch_size=auto: 24 crops. A training step takes about 0.3 GiB of the 0.5 GiB that "
+        "data.batch_size=auto: 16 crops. A training step takes about 0.3 GiB of the 0.5 GiB that "
         "are there for it on cpu."
     )
-    few = data_module(store, crop_frames=64)
+    few = data_module(store, crop_frames=96)
     preflight(trainer, module(), few, PreflightOptions())
-    assert few.batch_size <= few.crops_per_epoch < 24
+    assert few.batch_size <= few.crops_per_epoch < 16
     with_budget(monkeypatch, 90 * MIB)
     with pytest.raises(UserError, match=r"not even one crop fits into the 0.1 GiB"):
         preflight(trainer, module(), data_module(store), PreflightOptions())

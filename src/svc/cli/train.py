@@ -62,6 +62,8 @@ def train(config: Any) -> float | None:
     from svc.config.instantiate import build
     from svc.data.fingerprint import DatasetRecord
     from svc.memory import keep_freed_memory, restart_peak_memory
+    from svc.training.out_of_memory import out_of_memory_explained
+    from svc.training.preflight import PreflightOptions, preflight
     from svc.training.run_summary import read_summary, summarise, write_summary
     from svc.training.runs import fit, write_run_file
 
@@ -89,10 +91,13 @@ def train(config: Any) -> float | None:
         return summary.score if summary else None
     completed = with_mel_bounds(completed, spec, store)
     parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder, continued)
+    options = PreflightOptions(**plain["preflight"])
+    preflight(parts.trainer, parts.module, parts.data, options, checkpoint)
     if is_first():
         write_run_file(run_dir, plain, DatasetRecord.of(store))
     started_s = time.perf_counter()
-    fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
+    with out_of_memory_explained(parts.data):
+        fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
     _logger.info("Done after %d steps: %s", parts.trainer.global_step, run_dir)
     summary = summarise(parts.trainer, time.perf_counter() - started_s)
     if is_first():

@@ -75,6 +75,19 @@ class LoraConfig:
 
 
 @dataclass
+class PreflightConfig:
+    """What is looked at before training begins; see `svc.training.preflight.PreflightOptions`."""
+
+    check: Any = "auto"
+    """Tell what a training step takes of the memory, and refuse what does not fit: on GPUs (auto),
+    everywhere (true) or nowhere (false)."""
+    margin: float = 0.1
+    """Share of the memory that data.batch_size=auto leaves free."""
+    max_batch_size: int = 128
+    """Largest that data.batch_size=auto chooses."""
+
+
+@dataclass
 class TrainConfig(DatasetConfig):
     """`svc-train`: prepared dataset -> checkpoints."""
 
@@ -91,6 +104,7 @@ class TrainConfig(DatasetConfig):
     lora: LoraConfig = field(default_factory=LoraConfig)
     licence: str | None = None
     """Of the weights that are learnt; recorded in every checkpoint."""
+    preflight: PreflightConfig = field(default_factory=PreflightConfig)
     data: Any = MISSING
     vocoder: Any = MISSING
     sampler: Any = None

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import lightning as L
-import torch
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.utilities.seed import isolate_rng
 from torch.utils.data import DataLoader, Dataset
@@ -17,20 +16,13 @@ from svc.data.dataset import already_batched
 from svc.device_memory import peak_bytes, release, restart_peak
 from svc.training.batch_size import Measurement
 from svc.training.network_module import NetworkModule
+from svc.training.out_of_memory import is_out_of_memory
 
 _WARM_UP_LIMIT = 32
 """Steps after which an optimiser without a state is measured as it is. Under fp16 the first ones
 only find the loss scale."""
 
 _ENDLESS = 10**9
-
-_OUT_OF_MEMORY = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "STATUS_ALLOC_FAILED",
-)
-"""What torch says where it raises no error of its own kind: of the CPU, of cuDNN and cuBLAS."""
 
 Planner = Callable[[Sequence[Measurement]], int | None]
 """What has been measured -> the next batch size, or None to end."""
@@ -196,11 +188,3 @@ class _CropsOfTheMoment(Dataset[LoadedCrops | CropPlaces]):
 
     def __getitem__(self, _: int) -> LoadedCrops | CropPlaces:
         return self._data.crops(self._watch.batch_size)
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that a device, or the machine, has no memory left."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    said = str(error)
-    return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)

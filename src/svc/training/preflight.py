@@ -2,9 +2,7 @@
 
 import logging
 import math
-import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,8 +23,9 @@ from svc.training.batch_size import (
     sensible,
 )
 from svc.training.distributed import DataParallelStrategy
-from svc.training.memory_probe import MemoryProbe, is_out_of_memory
+from svc.training.memory_probe import MemoryProbe
 from svc.training.network_module import NetworkModule
+from svc.training.out_of_memory import SMALLER_STEPS
 
 _logger = logging.getLogger(__name__)
 
@@ -34,11 +33,6 @@ _ON_A_CPU = 4
 """Largest batch that a check measures there, where a step takes seconds."""
 
 _BOUNDLESS = 10**6
-
-_ADVICE = (
-    "trainer.accumulate_grad_batches=2 makes one update of two batches; shorter crops "
-    "(data.crop_frames) and, for models that render, arch.render_frames take less memory too."
-)
 
 
 @dataclass(frozen=True)
@@ -125,11 +119,21 @@ def _not_measurable(trainer: L.Trainer, module: L.LightningModule) -> str | None
     return None
 
 
-def _choose(
+@dataclass(frozen=True)
+class FoundBatchSize:
+    """What a search came to, on one device."""
+
+    batch_size: int
+    """0 where not even one crop fits."""
+    measured: Sequence[Measurement]
+    budget_bytes: int
+    """That this process can have of the device's memory."""
+
+
+def find_batch_size(
     probe: MemoryProbe, trainer: L.Trainer, data: SvcDataModule, options: PreflightOptions
-) -> None:
-    """Find the batch size."""
-    _logger.info("data.batch_size=auto: trying growing batches on %s.", probe.device)
+) -> FoundBatchSize:
+    """The largest batch that fits this process's device, less a margin."""
     crops = data.crops_per_epoch // trainer.world_size
     most = max(min(options.max_batch_size, crops), 1)
     on_cpu = probe.device.type == "cpu"
@@ -143,15 +147,26 @@ def _choose(
     while search.next_size(measured, probe.too_large) is not None:
         # Comes back early where there was no memory for a size.
         measured = probe.measure(lambda so_far: search.next_size(so_far, probe.too_large), measured)
-    chosen = _least(trainer, search.result(measured, probe.too_large))
+    return FoundBatchSize(search.result(measured, probe.too_large), measured, budget)
+
+
+def _choose(
+    probe: MemoryProbe, trainer: L.Trainer, data: SvcDataModule, options: PreflightOptions
+) -> None:
+    """Find the batch size of the run."""
+    _logger.info("data.batch_size=auto: trying growing batches on %s.", probe.device)
+    found = find_batch_size(probe, trainer, data, options)
+    chosen = _least(trainer, found.batch_size)
     if chosen < 1:
-        raise _refusal("data.batch_size=auto", measured, chosen, budget, probe.device)
+        raise _refusal(
+            "data.batch_size=auto", found.measured, chosen, found.budget_bytes, probe.device
+        )
     data.choose_batch_size(chosen)
     _logger.info(
         "data.batch_size=auto: %d crops%s.%s",
         chosen,
         " per device" if trainer.world_size > 1 else "",
-        _estimate(measured, chosen, budget, probe.device),
+        _estimate(found.measured, chosen, found.budget_bytes, probe.device),
     )
 
 
@@ -245,7 +260,7 @@ def _refusal(
     return UserError(
         f"{setting} does not fit.{_estimate(measured, asked, budget, device)} The largest batch "
         f"that fits is about {suggested}: give data.batch_size={suggested}, or "
-        f"data.batch_size=auto. {_ADVICE}"
+        f"data.batch_size=auto. {SMALLER_STEPS}"
     )
 
 
@@ -258,33 +273,6 @@ def _batch_size_in(checkpoint: Path) -> int:
             f"were. Give data.batch_size as it was."
         )
     return int(state["batch_size"])
-
-
-@contextmanager
-def out_of_memory_explained(data: SvcDataModule) -> Iterator[None]:
-    """Say what to do where training runs out of memory.
-
-    Raises:
-        UserError: in place of the error of the device, or of the CPU's allocator.
-    """
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        told = (str(error) or type(error).__name__).splitlines()[0]
-        frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
-        if any(frame.f_code.co_name == "validation_step" for frame in frames):
-            where = "in a validation"
-            smaller = "data.valid_batch_size or data.valid_crop_frames"
-        else:
-            where = f"with data.batch_size={data.batch_size}"
-            smaller = "data.batch_size"
-        raise UserError(
-            f"Out of memory {where} ({told}). Look whether other programs take memory of the same "
-            f"device. What the last checkpoint holds is kept: continue with a smaller {smaller}, "
-            f"resume=auto and resume.allow_changes=true. {_ADVICE}"
-        ) from error
 
 
 def _gib(size: float) -> str:
