@@ -7,12 +7,12 @@ import pytest
 import soundfile
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from rich.console import Console
 
 from svc.checkpoints.training_checkpoint import load_training_checkpoint
 from svc.training.callbacks.progress import TrainingProgressBar, duration_text
 from svc.training.callbacks.samples import ValidationSamples
+from svc.training.file_loggers import RunTensorBoardLogger
 from svc.training.runs import fit
 from svc.training.trainer import build_trainer
 from training.tiny_training import FACTS, SPEC, TinyData, tiny_module, tiny_trainer
@@ -80,7 +80,7 @@ def test_validation_comes_each_epoch_where_that_is_shorter(tmp_path: Path) -> No
 
 
 def test_samples_go_to_the_run_folder_and_the_logger(tmp_path: Path) -> None:
-    logger = TensorBoardLogger(tmp_path, name="", version="board")
+    logger = RunTensorBoardLogger(tmp_path, name="", version="board")
     samples = ValidationSamples(tmp_path / "samples", SPEC, count=3)
     trainer = tiny_trainer(tmp_path, 2, [samples], loggers=[logger])
     fit(trainer, tiny_module(), TinyData())

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import torch
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 
 from svc.training.callbacks.alarms import TrainingAlarms
 from svc.training.callbacks.samples import ValidationSamples
+from svc.training.file_loggers import RunCsvLogger, RunTensorBoardLogger
 from svc.training.loggers import wandb_logger
 from svc.training.runs import fit
 from svc.training.wandb_record import read_records
@@ -67,8 +67,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setenv("HOME", str(folder / "home"))
         loggers = [
             wandb_logger("svc", str(folder), offline=True, checkpoints=True),
-            CSVLogger(folder, name="metrics", flush_logs_every_n_steps=1),
-            TensorBoardLogger(folder, name="tensorboard", version=""),
+            RunCsvLogger(folder, name="metrics", flush_logs_every_n_steps=1),
+            RunTensorBoardLogger(folder, name="tensorboard", version=""),
         ]
         callbacks = [ValidationSamples(folder / "samples", SPEC, count=2), TrainingAlarms()]
         trainer = tiny_trainer(folder, 6, callbacks, loggers=loggers)

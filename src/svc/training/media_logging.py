@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from lightning.pytorch import Trainer
-from lightning.pytorch.loggers import TensorBoardLogger
 from matplotlib.image import imread
 
+from svc.training.file_loggers import RunTensorBoardLogger
 from svc.training.validation_sample import ValidationSample
 from svc.training.wandb_logger import RunWandbLogger
 
@@ -28,13 +28,14 @@ def log_samples(
     for logger in trainer.loggers:
         if isinstance(logger, RunWandbLogger):
             logger.log_samples(samples, step)
-        elif isinstance(logger, TensorBoardLogger):
-            for sample in samples:
-                _to_tensorboard(logger, sample, sample_rate_hz, step)
+        elif isinstance(logger, RunTensorBoardLogger):
+            with logger.writing():
+                for sample in samples:
+                    _to_tensorboard(logger, sample, sample_rate_hz, step)
 
 
 def _to_tensorboard(
-    logger: TensorBoardLogger, sample: ValidationSample, sample_rate_hz: int, step: int
+    logger: RunTensorBoardLogger, sample: ValidationSample, sample_rate_hz: int, step: int
 ) -> None:
     name, board = f"sample/{sample.number}", logger.experiment
     board.add_audio(f"{name}/target", sample.target[None], step, sample_rate_hz)

@@ -1,12 +1,9 @@
 """Numbers to whichever loggers there are, with generator updates as the x axis."""
 
-import logging
 from collections.abc import Mapping
 
 from lightning.pytorch import Trainer
 from torch import Tensor
-
-_logger = logging.getLogger(__name__)
 
 
 def log_metrics(trainer: Trainer, metrics: Mapping[str, Tensor | float], step: int) -> None:
@@ -22,11 +19,8 @@ def log_metrics(trainer: Trainer, metrics: Mapping[str, Tensor | float], step: i
     """
     values = {name: float(value) for name, value in metrics.items()}
     for logger in trainer.loggers:
-        try:
-            logger.log_metrics(values, step=step)
-            logger.save()
-        except OSError as error:  # a full disk, say, which need not stop the training
-            _logger.warning("Step %d: metrics could not be written (%s).", step, error)
+        logger.log_metrics(values, step=step)
+        logger.save()
 
 
 def logging_is_due(trainer: Trainer) -> bool:

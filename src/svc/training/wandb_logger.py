@@ -11,6 +11,7 @@ from typing import Any, Literal
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from svc.training.file_loggers import surviving_full_disk
 from svc.training.runs import LAST_CHECKPOINT
 from svc.training.validation_sample import ValidationSample
 from svc.training.wandb_checkpoints import log_checkpoints
@@ -46,7 +47,7 @@ class RunWandbLogger(WandbLogger):
     ) -> None:
         # Whatever else this process has logged to wandb, this run is apart from it.
         super().__init__(save_dir=folder, reinit="create_new", **options)
-        del self._wandb_init["anonymous"]  # wandb warns of it
+        self._wandb_init.pop("anonymous", None)  # wandb warns of it
         self.folder = folder
         self._checkpoints = checkpoints
         self._table: Any = None
@@ -55,7 +56,7 @@ class RunWandbLogger(WandbLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
         """Write values, of any kind that wandb knows, under `step`."""
-        with self._artifacts_in_folder():
+        with surviving_full_disk("What goes to wandb"), self._artifacts_in_folder():
             super().log_metrics(metrics, step)
 
     @rank_zero_only
@@ -95,7 +96,7 @@ class RunWandbLogger(WandbLogger):
         where, offline = Path(run.dir).parent, bool(run.offline)
         wanted = not offline if self._checkpoints == "auto" else self._checkpoints
         if wanted and status == "success":
-            with self._artifacts_in_folder():
+            with surviving_full_disk("The checkpoints for wandb"), self._artifacts_in_folder():
                 log_checkpoints(run, self.folder / LAST_CHECKPOINT.parent)
         run.finish(exit_code=0 if status == "success" else 1)
         if offline:
