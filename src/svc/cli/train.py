@@ -53,6 +53,7 @@ def train(config: Any) -> float | None:
     from svc.cli.trainers import device_problem, with_chosen_trainer
     from svc.cli.training_run import (
         prepared_store,
+        tell_loggers,
         trained_vocoder,
         training_parts,
         with_absolute_folders,
@@ -93,6 +94,7 @@ def train(config: Any) -> float | None:
     parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder, continued)
     options = PreflightOptions(**plain["preflight"])
     preflight(parts.trainer, parts.module, parts.data, options, checkpoint)
+    tell_loggers(parts, completed, store)
     if is_first():
         write_run_file(run_dir, plain, DatasetRecord.of(store))
     started_s = time.perf_counter()

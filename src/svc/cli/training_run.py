@@ -156,10 +156,21 @@ def training_parts(
         ],
         loggers=_built(config["logger"]),
     )
-    for logger in trainer.loggers:  # what a dashboard finds and compares runs by
-        logger.log_hyperparams({**config, "provenance": provenance(store)})
     data = build(config["data"], store=store.with_speaker_table(plan.names), spec=spec)
     return TrainingParts(trainer, module, data)
+
+
+def tell_loggers(parts: TrainingParts, config: Mapping[str, Any], store: FeatureStore) -> None:
+    """Give loggers what a dashboard finds and compares runs by; this begins a run there.
+
+    Args:
+        parts: of the run, its batch size decided.
+        config: plain.
+        store: of the dataset.
+    """
+    decided = merged(config, {"data": {"batch_size": parts.data.batch_size}})
+    for logger in parts.trainer.loggers:
+        logger.log_hyperparams({**decided, "provenance": provenance(store)})
 
 
 def trained_vocoder(config: Mapping[str, Any], spec: AudioSpec) -> LoadedVocoder | None:

@@ -35,6 +35,8 @@ _UNFOUNDED_WARNINGS = (
     r".*use `self.log\(.*sync_dist=True",
     # The preparation has told that nothing is held out for validation.
     r".*Total length of `DataLoader` across ranks is zero",
+    # Lines of metrics are counted in updates, whatever an epoch holds.
+    r".*number of training batches .* is smaller than the logging interval",
     # How many workers there are is the user's setting.
     r".*does not have many workers which may be a bottleneck",
 )
