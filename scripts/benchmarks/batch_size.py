@@ -12,6 +12,7 @@ there. Beside it, how fast crops are gathered on the device, and that they are t
 import argparse
 import dataclasses
 import json
+import logging
 import sys
 import tempfile
 import time
@@ -54,6 +55,7 @@ def main() -> None:
     arguments = parser.parse_args()
     settings = [word for word in arguments.words if "=" in word]
     archs = [word for word in arguments.words if "=" not in word] or ["hifisinger", "diffsvc"]
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     keep_freed_memory()
     trainer = arguments.trainer or choose_trainer()
     report: dict[str, Any] = {"trainer": trainer, "torch": torch.__version__}

@@ -82,6 +82,7 @@ def train(config: Any) -> float | None:
         plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
     # Before any work: they may be refused.
+    options = PreflightOptions(**plain["preflight"])
     pretrained, vocoder = read_pretrained(plain, checkpoint), trained_vocoder(plain, spec)
     completed = with_pretrained_shape(plain, pretrained, spec, lambda: extraction_settings(plain))
     completed = with_vocoder_shape(completed, vocoder)
@@ -92,7 +93,6 @@ def train(config: Any) -> float | None:
         return summary.score if summary else None
     completed = with_mel_bounds(completed, spec, store)
     parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder, continued)
-    options = PreflightOptions(**plain["preflight"])
     preflight(parts.trainer, parts.module, parts.data, options, checkpoint)
     tell_loggers(parts, completed, store)
     if is_first():
