@@ -16,6 +16,7 @@ from svc.cli.processes import processes_to_start
 from svc.errors import UserError
 from svc.training.devices import devices_here
 
+TESTS = Path(__file__).parents[1]
 TINY = (
     "experiment=demo",
     "debug=fast",
@@ -39,7 +40,7 @@ def command(folder: Path, *overrides: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "svc.cli.train", *TINY, *overrides],
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
