@@ -54,6 +54,7 @@ def draw(metrics_csv: Path, path: Path) -> None:
 
 def _draw_panel(axis: Axes, panel: LinePanel, curves: Curves) -> None:
     shown = {name: curves[name] for name in panel.metrics if name in curves}
+    first = min(steps[0] for steps, _ in curves.values())
     last = max(steps[-1] for steps, _ in curves.values())
     for (name, (steps, values)), colour in zip(shown.items(), COLOURS, strict=False):
         if name.startswith("alarm/"):  # it holds until the next mark
@@ -67,6 +68,7 @@ def _draw_panel(axis: Axes, panel: LinePanel, curves: Curves) -> None:
     elif panel.y_range != (None, None):
         low, high = panel.y_range
         axis.set_ylim(low, 1.1 * max(largest, high or 0.0) or None)
+    axis.set_xlim(first, max(last, first + 1))
     axis.set_title(panel.title, loc="left", fontsize=9)
     axis.tick_params(labelsize=7, which="both")
     axis.grid(alpha=0.25)
