@@ -1,17 +1,23 @@
 """Compiled networks learn what the others do."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from lightning.pytorch import Trainer
 
+from svc.models.denoiser import MelDenoiser
+from svc.models.discriminators import Discriminators
 from svc.models.nsf_hifigan import UpsamplingStage
-from svc.models.period_discriminator import PeriodDiscriminator
-from svc.models.scale_discriminator import ScaleDiscriminator
+from svc.models.period_discriminator import MultiPeriodDiscriminator, PeriodDiscriminator
+from svc.models.scale_discriminator import MultiScaleDiscriminator, ScaleDiscriminator
 from svc.models.wavenet import WaveNet
 from svc.training.callbacks.compilation import CompileNetworks, compiled_parts
+from svc.training.network_module import NetworkModule
 from svc.training.runs import fit
+from training.tiny_mel_singer import tiny_module as tiny_mel_module
 from training.tiny_training import TinyData, tiny_module, tiny_trainer
 
 
@@ -43,6 +49,39 @@ def test_traced_networks_learn_the_same(tmp_path: Path) -> None:
     assert traced.keys() == plain.keys()
     for name, value in plain.items():
         torch.testing.assert_close(traced[name], value, atol=1e-4, rtol=1e-3, msg=name)
+
+
+def graphs_of(run_dir: Path, module: NetworkModule) -> list[torch.fx.GraphModule]:
+    """What two steps of training hand to the compiler."""
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    fit(tiny_trainer(run_dir, 2, [CompileNetworks(backend=keep)]), module, TinyData())
+    return graphs
+
+
+def test_every_discriminator_is_compiled_for_both_sides(tmp_path: Path) -> None:
+    module = tiny_module()
+    periods, scales = 6, 3
+    module.discriminator = Discriminators(
+        MultiPeriodDiscriminator(range(2, 2 + periods), channels=[2, 2]),
+        MultiScaleDiscriminator(scales, width=1 / 32),
+    )
+    parts = len(list(compiled_parts(module)))
+    assert len(graphs_of(tmp_path, module)) == parts + periods + scales
+
+
+def test_a_denoiser_is_compiled(tmp_path: Path) -> None:
+    module = tiny_mel_module("diffusion")
+    assert [type(part) for part in compiled_parts(module)] == [MelDenoiser]
+    (graph,) = graphs_of(tmp_path, module)
+    layers = module.generator.denoiser.backbone.layers
+    convolutions = [node for node in graph.graph.nodes if "conv" in str(node.target)]
+    assert len(convolutions) >= 2 * layers
 
 
 @pytest.mark.parametrize(("setting", "mode"), [(True, "default"), ("max-autotune",) * 2])

@@ -1,12 +1,14 @@
 """Networks compiled for the shapes that training has."""
 
 import logging
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator
+from typing import Any, Literal
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
+from svc.models.denoiser import MelDenoiser
 from svc.models.nsf_hifigan import UpsamplingStage
 from svc.models.period_discriminator import PeriodDiscriminator
 from svc.models.scale_discriminator import ScaleDiscriminator
@@ -19,6 +21,7 @@ _logger = logging.getLogger(__name__)
 CompileMode = Literal["default", "max-autotune"]
 
 COMPILED = (
+    MelDenoiser,
     WaveNet,
     UpsamplingStage,
     PeriodDiscriminator,
@@ -27,6 +30,10 @@ COMPILED = (
 )
 """Parts without randomness and without a choice of ways: nearly all the work of a step is in them,
 and each compiles in one piece."""
+
+VARIANTS = 64
+"""Discriminators of one class differ in period or scale, and see a signal that takes a gradient
+and one that takes none. PyTorch runs what has more than 8 variants without compilation."""
 
 
 class CompileNetworks(Callback):
@@ -41,7 +48,9 @@ class CompileNetworks(Callback):
         backend: of torch.compile.
     """
 
-    def __init__(self, mode: CompileMode = "default", backend: str = "inductor") -> None:
+    def __init__(
+        self, mode: CompileMode = "default", backend: str | Callable[..., Any] = "inductor"
+    ) -> None:
         self.mode = mode
         self.backend = backend
 
@@ -50,6 +59,8 @@ class CompileNetworks(Callback):
         if stage != "fit" or not isinstance(pl_module, NetworkModule):
             return
         parts = list(compiled_parts(pl_module))
+        limits: Any = torch._dynamo.config
+        limits.recompile_limit = max(limits.recompile_limit, VARIANTS)
         for part in parts:
             if self.backend == "inductor":
                 part.compile(mode=self.mode, dynamic=False)
