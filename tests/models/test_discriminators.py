@@ -87,6 +87,18 @@ def test_scale_discriminator_is_as_published(golden: dict, published: Discrimina
     check_against(golden, "msd", published.scales)
 
 
+def test_gpus_compute_the_same_features_of_a_period_in_another_layout() -> None:
+    torch.manual_seed(0)
+    (judge,) = MultiPeriodDiscriminator(periods=[3], channels=[4, 8, 8]).periods
+    audio = torch.randn(2, 1, 301)
+    scores, expected = judge(audio)
+    padded = torch.nn.functional.pad(audio, (0, 2), mode="reflect").view(2, -1, 3)
+    found = judge._on_gpu(padded)
+    for ours, theirs in zip(found, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(found[-1].flatten(1), scores, atol=1e-6, rtol=1e-5)
+
+
 def test_published_size() -> None:
     with torch.device("meta"):
         discriminators = Discriminators(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -34,29 +35,53 @@ class PeriodDiscriminator(nn.Module):
         self.output = weight_norm(nn.Conv2d(widths[-1], 1, (3, 1), padding=(1, 0)))
 
     def forward(self, audio: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """audio [B, 1, T], T > p -> scores [B, T' * p] and the layers' features [B, C, T', p].
+        """audio [B, 1, T], T > p -> scores [B, T' * p] and the layers' features [B, C, T', p]."""
+        batch, _, samples = audio.shape
+        padded = F.pad(audio, (0, -samples % self.period), mode="reflect")
+        phases = padded.view(batch, -1, self.period)
+        features = self._on_cpu(phases) if audio.device.type == "cpu" else self._on_gpu(phases)
+        return features[-1].flatten(1), features
+
+    def _on_cpu(self, phases: Tensor) -> list[Tensor]:
+        """[B, T / p, p] -> features.
 
         The convolutions see the batch beside the phases of the period, as the width of a single
         image [1, C, T', B * p]: with short signals in the batch instead, the inner loops run over
         as few as two values, and a training step takes half as long again.
         """
-        batch, _, samples = audio.shape
-        padded = F.pad(audio, (0, -samples % self.period), mode="reflect")
-        x = (
-            padded.view(batch, -1, self.period)
-            .transpose(0, 1)
-            .reshape(1, 1, -1, batch * self.period)
-        )
+        batch = phases.shape[0]
+        x = phases.transpose(0, 1).reshape(1, 1, -1, batch * self.period)
         features = []
         for layer in self.layers:
             x = F.leaky_relu_(layer(x), LEAKY_SLOPE)
             features.append(x)
         features.append(self.output(x))
-        features = [
+        return [
             layer.view(-1, layer.shape[2], batch, self.period).permute(2, 0, 1, 3)
             for layer in features
         ]
-        return features[-1].flatten(1), features
+
+    def _on_gpu(self, phases: Tensor) -> list[Tensor]:
+        """[B, T / p, p] -> features, by way of [B * p, C, 1, T'] with channels last in memory, as
+        the matrix units want it: elsewhere in memory they are brought there and back."""
+        batch = phases.shape[0]
+        x = phases.transpose(1, 2).reshape(batch * self.period, 1, 1, -1)
+        features = []
+        for layer in self.layers:
+            x = F.leaky_relu_(_along_last_axis(layer, x), LEAKY_SLOPE)
+            features.append(x)
+        features.append(_along_last_axis(self.output, x))
+        return [
+            layer.squeeze(2).unflatten(0, (batch, self.period)).permute(0, 2, 3, 1)
+            for layer in features
+        ]
+
+
+def _along_last_axis(layer: nn.Module, x: Tensor) -> Tensor:
+    """A convolution over the height of an image, over the width of x [B, C, 1, T]."""
+    assert isinstance(layer, nn.Conv2d)
+    weight = layer.weight.transpose(2, 3).contiguous(memory_format=torch.channels_last)
+    return F.conv2d(x, weight, layer.bias, (1, layer.stride[0]), (0, int(layer.padding[0])))
 
 
 class MultiPeriodDiscriminator(nn.Module):
