@@ -34,6 +34,7 @@ def build_trainer(
     accumulate_grad_batches: int = 1,
     limit_val_batches: int | float | None = None,
     compile: Literal[False, True, "max-autotune"] = False,
+    tf32: bool = True,
     benchmark: bool = False,
     deterministic: bool = False,
     detect_anomaly: bool = False,
@@ -64,6 +65,8 @@ def build_trainer(
             optimise by hand, are told themselves (`accumulate_batches`).
         limit_val_batches: batches per validation (int), or the share of them (float).
         compile: have torch.compile make kernels of the networks, see `CompileNetworks`.
+        tf32: let NVIDIA GPUs round what convolutions in fp32 multiply to 10 bits, which makes them
+            some four times as fast. Spectral losses take matrix products, which stay exact.
         benchmark: let cuDNN measure which algorithm is fastest for each shape.
         deterministic: refuse operations whose result may vary from run to run.
         detect_anomaly: name the operation in which a NaN arises; slow.
@@ -72,6 +75,7 @@ def build_trainer(
     """
     if accumulate_grad_batches < 1:
         raise ValueError(f"accumulate_grad_batches={accumulate_grad_batches} must be at least 1")
+    torch.backends.cudnn.allow_tf32 = tf32
     on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
     plugin = precision_plugin(precision, "cuda" if on_gpu else "cpu")
     return Trainer(
