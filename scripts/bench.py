@@ -34,6 +34,7 @@ SECTIONS = (
     "conversion",
     "training_step",
     "diffusion",
+    "train",
 )
 
 

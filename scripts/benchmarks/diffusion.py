@@ -2,16 +2,13 @@
 a process of its own."""
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from benchmarks.figures import Figure, Options, Section, figure, timed
 from benchmarks.machine import precisions
+from benchmarks.process import arguments_here, in_a_process
 
 EVALUATION_TARGETS = {"fp32": 9.0, "bf16": 4.0}
 SAMPLING_TARGETS = {"fp32": 190.0, "bf16": 90.0}
@@ -46,7 +43,7 @@ def measure(options: Options) -> Section:
 
 
 def _sampling_figures(precision: str, sampling_s: float, repeats: int) -> list[Figure]:
-    found = _in_a_process("sampling", precision, str(sampling_s), str(repeats))
+    found = in_a_process("diffusion", "sampling", precision, str(sampling_s), str(repeats))
     evaluations = found["evaluations"]
     return [
         timed(
@@ -73,7 +70,7 @@ def _sampling_figures(precision: str, sampling_s: float, repeats: int) -> list[F
 
 
 def _step_figure(precision: str, steps: int) -> Figure:
-    found = _in_a_process("step", precision, str(steps))
+    found = in_a_process("diffusion", "step", precision, str(steps))
     return timed(
         f"training step, {precision}",
         min(found["seconds"]),
@@ -84,21 +81,6 @@ def _step_figure(precision: str, steps: int) -> Figure:
         gflop_computed=round(found["gflop"], 1),
         peak_gib=round(found["peak_gib"], 2),
     )
-
-
-def _in_a_process(*arguments: str) -> Any:
-    import torch
-
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [sys.executable, "-m", "benchmarks.diffusion", str(torch.get_num_threads())]
-    done = subprocess.run(
-        [*command, *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
-        env=environment,
-        encoding="utf-8",
-    )
-    return json.loads(done.stdout.splitlines()[-1])
 
 
 def _sample(precision: str, sampling_s: float, repeats: int) -> dict[str, Any]:
@@ -191,14 +173,7 @@ def resident_memory_gib() -> float:
 def main() -> None:
     """In a fresh process: THREADS sampling PRECISION SECONDS REPEATS, or THREADS step PRECISION
     STEPS -> one line of JSON."""
-    import torch
-
-    from svc.memory import keep_freed_memory
-
-    threads, work, precision, *numbers = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    torch.manual_seed(0)
-    keep_freed_memory()
+    work, precision, *numbers = arguments_here()
     if work == "sampling":
         print(json.dumps(_sample(precision, float(numbers[0]), int(numbers[1]))))
     else:

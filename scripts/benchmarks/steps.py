@@ -74,11 +74,10 @@ def run_steps(
     timed_steps: int,
 ) -> StepClock:
     """Train on the CPU on the same batch again and again."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    quieten_lightning()
     clock = StepClock(timed_steps)
     steps = WARM_UP_STEPS + timed_steps + 1
-    loader = DataLoader([batch] * steps, batch_size=None, collate_fn=_as_it_is)
+    loader = again_and_again(batch, steps)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(
             run_dir=folder,
@@ -89,6 +88,17 @@ def run_steps(
         )
         trainer.fit(module, train_dataloaders=loader)
     return clock
+
+
+def quieten_lightning() -> None:
+    """Its tips and warnings are about runs that are meant to learn something."""
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
+
+
+def again_and_again(batch: Batch, steps: int) -> DataLoader[Batch]:
+    """A loader that gives the same batch in memory so many times."""
+    return DataLoader([batch] * steps, batch_size=None, collate_fn=_as_it_is)
 
 
 def random_batch(size: int, frames: int, content_channels: int, seed: int = 0) -> Batch:

@@ -1,15 +1,12 @@
 """A training step of the predecessor's networks, each precision in a process of its own."""
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 from functools import partial
-from pathlib import Path
 
 from benchmarks.figures import Figure, Options, Section, figure, timed
 from benchmarks.machine import precisions
+from benchmarks.process import arguments_here, in_a_process
 
 COST_TARGETS = {"fp32": 2600.0, "bf16": 1300.0}
 MEMORY_TARGET_GIB = 4.0
@@ -29,21 +26,7 @@ def measure(options: Options) -> Section:
 
 
 def _measure(precision: str, steps: int) -> list[Figure]:
-    import torch
-
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    command = [
-        sys.executable,
-        "-m",
-        "benchmarks.training_step",
-        precision,
-        str(steps),
-        str(torch.get_num_threads()),
-    ]
-    done = subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, env=environment, encoding="utf-8"
-    )
-    measured = json.loads(done.stdout.splitlines()[-1])
+    measured = in_a_process("training_step", precision, str(steps))
     from benchmarks.networks import STEP_GFLOP
 
     return [
@@ -67,7 +50,7 @@ def _measure(precision: str, steps: int) -> list[Figure]:
 
 
 def main() -> None:
-    """In a fresh process: PRECISION STEPS THREADS -> one line of JSON."""
+    """In a fresh process: THREADS PRECISION STEPS -> one line of JSON."""
     import torch
 
     from benchmarks.networks import (
@@ -79,13 +62,9 @@ def main() -> None:
     )
     from benchmarks.steps import random_batch, run_steps
     from svc.audio.spec import AudioSpec
-    from svc.memory import keep_freed_memory
     from svc.training.hifisinger import HifiSingerModule
 
-    precision, steps, threads = sys.argv[1:]
-    torch.set_num_threads(int(threads))
-    torch.manual_seed(0)
-    keep_freed_memory()
+    precision, steps = arguments_here()
     generator = PredecessorSinger()
     module = HifiSingerModule(
         generator,  # type: ignore[arg-type]

@@ -4,7 +4,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -134,6 +134,98 @@ def test_the_signal_to_noise_ratio_is_that_of_a_known_error(
     conversion = benchmark("conversion", monkeypatch)
     signal = torch.sin(torch.arange(1000.0))
     assert conversion.snr_db(signal, 1.1 * signal) == pytest.approx(20.0, abs=1e-4)
+
+
+def test_each_hook_is_charged_with_its_own_time_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    hook_clock = benchmark("hook_clock", monkeypatch)
+    now_s = 0.0
+    monkeypatch.setattr(hook_clock, "time", SimpleNamespace(perf_counter=lambda: now_s))
+    clock = hook_clock.HookClock()
+    logger = SimpleNamespace(log_metrics=lambda *_: None, save=lambda: None)
+
+    def save() -> None:
+        nonlocal now_s
+        now_s += 5.0
+
+    def log_metrics(*_: Any) -> None:
+        nonlocal now_s
+        now_s += 2.0
+        logger.save()
+
+    logger.save, logger.log_metrics = save, log_metrics
+    clock.listen_to_loggers(SimpleNamespace(loggers=[logger]))
+    with clock.profile("run_training_batch"):
+        now_s += 100.0
+        with clock.profile("[Callback]Throughput.on_train_batch_end"):
+            now_s += 1.0
+            logger.log_metrics({}, 1)
+        with clock.profile("[Callback]Throughput.on_train_batch_start"):
+            now_s += 0.5
+    assert clock.seconds["run_training_batch"] == 100.0
+    assert clock.by_part() == {"Throughput": 1.5, "SimpleNamespace": 7.0}
+
+
+def test_training_is_compared_with_its_targets(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    train, figures = benchmark("train", monkeypatch), benchmark("figures", monkeypatch)
+    found = {
+        "seconds": [4.0, 2.0, 1.0],
+        "gflop": 100.0,
+        "audio_s": 6.0,
+        "batch_size": 4,
+        "crop_frames": 32,
+        "peak_gib": 3.0,
+        "wait_fraction": 0.021,
+        "mel_s": 0.1,
+        "parameters": 7,
+    }
+    asked: list[tuple[str, ...]] = []
+    monkeypatch.setattr(train, "in_a_process", lambda *words: asked.append(words) or found)
+    case = train.Case("tiny", ("experiment=demo",), full_size=False)
+    options = figures.Options(repeats=2, steps_per_repeat=5)
+    run = train._figures_of_run(case, "cpu", {"": tmp_path}, options)
+    assert asked == [("training_run", str(tmp_path), "10", "", "experiment=demo", "trainer=cpu")]
+    machine = rates(monkeypatch, 200.0)
+    done = figures.completed({"settings": "", "figures": run}, machine, machine)["figures"]
+    assert [(entry["value"], entry["unit"]) for entry in done] == [
+        (0.5, "steps/s"),
+        (3.0, "audio s/s"),
+        (2.1, "%"),
+        (3.0, "GiB"),
+    ]
+    assert done[0]["fraction_of_conv1d_rate"] == 0.25
+    table = benchmark("table", monkeypatch)
+    assert [table.is_met(entry) for entry in done] == [None, None, False, None]
+    overhead = {"csv": {"slower": [0.5, 0.01, 0.02], "share": 0.031, "parts_ms": {}, "step_ms": 9}}
+    hooks, slower = train._figures_of_overhead(overhead)
+    assert (hooks["value"], table.is_met(hooks)) == (3.1, False)
+    assert (slower["value"], table.is_met(slower)) == (2.0, True)
+
+
+@pytest.mark.slow
+def test_training_runs_and_their_callbacks_are_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, figures = benchmark("train", monkeypatch), benchmark("figures", monkeypatch)
+    case = train.Case("demo", ("experiment=demo", "data.batch_size=2"), False, ("cpu",))
+    monkeypatch.setattr(train, "CASES", [case])
+    options = figures.Options(repeats=1, steps_per_repeat=10, audio_minutes=0.4)
+    entries = {entry["name"]: entry for entry in train.measure(options)["figures"]}
+    run = entries["demo, trainer=cpu"]
+    assert run["steps"] == 10
+    assert run["gflop_computed"] > 1
+    assert run["gflop_per_s_used"] == pytest.approx(run["gflop_computed"] * run["value"], rel=0.01)
+    assert 0 <= entries["demo, trainer=cpu: waiting for data"]["value"] < 100
+    for logger, writer in (
+        ("csv", "RunCsvLogger"),
+        ("tensorboard", "RunTensorBoardLogger"),
+        ("wandb", "RunWandbLogger"),
+    ):
+        hooks = entries[f"demo, callbacks=default and logger={logger}: in their hooks"]
+        assert {"Throughput", "TrainingProgressBar", writer} <= hooks["ms_per_step"].keys()
+        assert "RunClock" not in hooks["ms_per_step"]
+        assert sum(hooks["ms_per_step"].values()) == pytest.approx(
+            hooks["value"] / 100 * hooks["step_ms"], rel=0.1, abs=0.01
+        )
 
 
 @pytest.mark.slow
