@@ -42,6 +42,7 @@ def test_what_is_compiled() -> None:
     assert UpsamplingStage not in [type(part) for part in compiled_parts(module)]
 
 
+@pytest.mark.slow
 def test_traced_networks_learn_the_same(tmp_path: Path) -> None:
     """With the compiler's front end alone, which needs no other compiler."""
     plain = learnt(tmp_path / "plain")
