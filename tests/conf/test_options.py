@@ -97,6 +97,8 @@ def test_every_option_passes_the_checks_of_training(group: str, option: str) -> 
         fitting = ["arch=hifisinger_fish"]
     if option.startswith("finetune_"):
         fitting = ["pretrained=model.ckpt"]
+    if (group, option) == ("trainer", "fsdp_bf16"):
+        fitting = ["arch=diffsvc"]
     plain = composed("train", f"{group}={option}", *fitting)
     check_config(plain, RUN_TIME_ARGUMENTS)
 
@@ -111,6 +113,7 @@ def test_every_option_passes_the_checks_of_training(group: str, option: str) -> 
         (["arch=nsf_hifigan", "vocoder=griffin_lim"], "cannot be trained"),
         (["arch=diffsvc", "vocoder=nsf_hifigan"], "vocoder_weights"),
         (["arch=hifisinger", "content=none"], "for training vocoders"),
+        (["arch=hifisinger", "trainer=fsdp_bf16"], "divides a denoiser"),
         (["arch=flowsvc", "audio.mel_bins=80", "vocoder.mel_bins=128"], "mel_bins"),
         (["vocoder=nsf_hifigan_fish"], "vocoder.mel_bins=256 must equal audio.mel_bins=128"),
         (["arch=hifisinger_fish", "vocoder=nsf_hifigan_tiny"], "shaped_source"),

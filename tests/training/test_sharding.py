@@ -133,12 +133,14 @@ def test_networks_that_are_not_worth_it_are_refused() -> None:
         ShardedStrategy()._setup_model(tiny_module())
 
 
-def test_a_single_device_has_nothing_to_share(tmp_path: Path) -> None:
-    for devices, kind in ((1, None), (2, ShardedStrategy)):
+def test_a_single_device_has_nothing_to_divide(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    for devices in (2, 1):
         trainer = build_trainer(
             run_dir=tmp_path, accelerator="cpu", devices=devices, strategy="fsdp"
         )
-        if kind is None:
-            assert not isinstance(trainer.strategy, DataParallelStrategy)
-        else:
-            assert isinstance(trainer.strategy, kind)
+        assert isinstance(trainer.strategy, ShardedStrategy) == (devices == 2)
+        assert isinstance(trainer.strategy, DataParallelStrategy) == (devices == 2)
+        assert ("nothing to divide" in caplog.text) == (devices == 1)

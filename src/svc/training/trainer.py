@@ -1,5 +1,6 @@
 """The Lightning Trainer as our modules need it."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,8 @@ from svc.training.devices import devices_here
 from svc.training.distributed import DataParallelStrategy
 from svc.training.precision import TrainingPrecision, precision_plugin
 from svc.training.sharding import ShardedStrategy
+
+_logger = logging.getLogger(__name__)
 
 
 def build_trainer(
@@ -117,6 +120,8 @@ def _strategy(name: str, accelerator: str, devices: int | str, num_nodes: int) -
     several = num_nodes > 1 or devices_here(accelerator, devices) > 1
     if name == "fsdp" and several:
         return ShardedStrategy()
+    if name == "fsdp":
+        _logger.info("trainer.strategy=fsdp: a single device has nothing to divide.")
     return DataParallelStrategy() if name == "data_parallel" or several else "auto"
 
 
