@@ -67,7 +67,10 @@ class Processes:
 
 
 @pytest.fixture
-def processes() -> Iterator[Processes]:
+def processes(monkeypatch: pytest.MonkeyPatch) -> Iterator[Processes]:
+    # Where their common parent finds this module: it is not told sys.path, and says nothing where
+    # it cannot import what it should.
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]), prepend=os.pathsep)
     them = Processes()
     yield them
     for process in them.started:
