@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("words", nargs="*", help="architectures, and settings of svc-train")
     parser.add_argument("--trainer", help="option of the group; the one that suits by default")
     parser.add_argument("--most", type=int, default=512, help="largest batch that is tried")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     settings = [word for word in arguments.words if "=" in word]
     archs = [word for word in arguments.words if "=" not in word] or ["hifisinger", "diffsvc"]
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)

@@ -24,7 +24,7 @@ from svc.data.batch import Batch, CropPlaces
 from svc.data.cache import TrainingSet, place_for
 from svc.data.crop_reader import CropReader
 from svc.data.data_module import SvcDataModule
-from svc.data.device_cache import DeviceCache, device_bytes
+from svc.data.device_cache import DeviceCache
 from svc.data.sampling import Crop
 from svc.data.store import FeatureStore
 from svc.errors import UserError
@@ -130,7 +130,11 @@ def test_its_size_is_known_beforehand(
     tensors = [value for value in vars(cache).values() if isinstance(value, torch.Tensor)]
     held = sum(tensor.nbytes for tensor in tensors)
     tables = cache._slices.nbytes + cache._full_scale.nbytes
-    assert device_bytes(reader, some, train, SPEC) == held - tables
+    training_set = TrainingSet.of(reader, some, train, SPEC, augmentation, workers=0)
+    assert training_set.device_bytes == held - tables
+    names = list(reader.features)
+    on_disk = sum(some.path(record, name).stat().st_size for record in train for name in names)
+    assert training_set.stored_bytes == on_disk - 128 * len(train) * len(names)  # less headers
     assert tables < 100 * len(train)
 
 

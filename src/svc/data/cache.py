@@ -25,6 +25,10 @@ COMFORTABLE_SHARE = 0.125
 rest is for the training."""
 
 
+_PLACE_BYTES = 20
+"""On a device, of each frame: between which frames of the content it lies."""
+
+
 @dataclass(frozen=True)
 class TrainingSet:
     """What is to be kept."""
@@ -36,6 +40,29 @@ class TrainingSet:
     augmentation: Augmentation | None
     workers: int
     """Processes that load it from the disk or the RAM."""
+
+    @classmethod
+    def of(
+        cls,
+        reader: CropReader,
+        store: FeatureStore,
+        slices: Sequence[SliceRecord],
+        spec: AudioSpec,
+        augmentation: Augmentation | None,
+        workers: int,
+    ) -> "TrainingSet":
+        """What `reader` reads of some slices of a store, from the manifest alone."""
+        frames = sum(record.frames for record in slices)
+        native = sum(record.content_frames for record in slices)
+        contents = 1 + (store.content_variants if "variants" in reader.features else 0)
+        mel_bytes = 2 * spec.mel_bins if "mel" in reader.features else 0
+        stored = (
+            frames * (2 * spec.hop_samples + 4 + 4 + mel_bytes)
+            + native * contents * 2 * store.content_channels
+        )
+        context_frames = 2 * reader.margin_frames * len(slices)
+        besides = context_frames * spec.hop_samples * 2 + frames * _PLACE_BYTES
+        return cls(stored, stored + besides, augmentation, workers)
 
 
 def place_for(
@@ -73,21 +100,6 @@ def place_for(
     if shared and _fits(training_set.stored_bytes * sharers, free, COMFORTABLE_SHARE):
         return "ram"
     return "none"
-
-
-def stored_bytes(
-    reader: CropReader, store: FeatureStore, slices: Sequence[SliceRecord], spec: AudioSpec
-) -> int:
-    """What the features that `reader` reads of some slices take as they are stored, from the
-    manifest alone."""
-    frames = sum(record.frames for record in slices)
-    native = sum(record.content_frames for record in slices)
-    contents = 1 + (store.content_variants if "variants" in reader.features else 0)
-    mel_bytes = 2 * spec.mel_bins if "mel" in reader.features else 0
-    return (
-        frames * (2 * spec.hop_samples + 4 + 4 + mel_bytes)
-        + native * contents * 2 * store.content_channels
-    )
 
 
 def _device_problem(training_set: TrainingSet, device: torch.device, sharers: int) -> str | None:

@@ -11,7 +11,7 @@ from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.parameters import Augmentation
 from svc.data.batch import Batch, CropPlaces, LoadedCrops
-from svc.data.cache import Cache, TrainingSet, place_for, stored_bytes
+from svc.data.cache import Cache, TrainingSet, place_for
 from svc.data.crop_reader import CropReader
 from svc.data.dataset import (
     CropDataset,
@@ -20,7 +20,7 @@ from svc.data.dataset import (
     already_batched,
     augmentation_draw,
 )
-from svc.data.device_cache import DeviceCache, device_bytes
+from svc.data.device_cache import DeviceCache
 from svc.data.sampling import CropDraw, CropSampler, spread_crops
 from svc.data.store import FeatureStore
 from svc.errors import UserError
@@ -47,9 +47,6 @@ class SvcDataModule(lightning.LightningDataModule):
     The loaders give `LoadedCrops`, or `CropPlaces` where the training set lies on the device;
     `to_batch` makes a `Batch` of either on the training device. A Trainer's steps see that.
 
-    The training set is put where `cache` wants it when the training device is known: by `setup`,
-    which a Trainer calls, or by `prepare_for`.
-
     Args:
         store: the prepared dataset.
         spec: framing and mel range of the training.
@@ -57,12 +54,10 @@ class SvcDataModule(lightning.LightningDataModule):
             (`svc.training.preflight` does).
         crop_frames: N of a training crop. Shorter slices are padded at the end.
         seed: decides which crops are drawn.
-        workers: processes that load; 0 loads in the training process. A training set on the
-            device needs none.
+        workers: processes that load; 0, or a training set on the device, needs none.
         balanced_speakers: draw every speaker equally often rather than by its minutes.
-        cache: "ram" keeps the dataset in memory as it is stored (about 7 MB per minute),
-            "device" the training set in that of the training device, "none" leaves it in its
-            files, "auto" chooses (`svc.data.cache.place_for`). The crops are the same.
+        cache: "ram" keeps the dataset in memory as it is stored (about 7 MB per minute), "device"
+            that of training on its device, "auto" chooses (`svc.data.cache.place_for`).
         augmentation: what may happen to training crops (`svc.data.augmentation.parameters`); None
             for nothing. Validation crops stay as they are.
         valid_crop_frames: longest validation crop; a shorter slice is taken whole.
@@ -206,13 +201,12 @@ class SvcDataModule(lightning.LightningDataModule):
         self.set_position(int(state_dict["batches_seen"]))
 
     def setup(self, stage: str) -> None:
-        """Put the training set where it is to be, for the Trainer's device (Lightning calls
-        this)."""
+        """`prepare_for` the Trainer's device (Lightning calls this)."""
         if self.trainer is not None:
             self.prepare_for(self.trainer.strategy.root_device, self.trainer.num_devices)
 
     def prepare_for(self, device: torch.device, processes: int = 1) -> None:
-        """Put the training set where `cache` wants it; once.
+        """Put the training set where `cache` wants it; once for a device.
 
         Args:
             device: that trains.
@@ -221,42 +215,37 @@ class SvcDataModule(lightning.LightningDataModule):
         Raises:
             UserError: it is to lie on the device and cannot; or a file of it cannot be read.
         """
-        if self._prepared_for is not None:
+        if self._prepared_for == device:
             return
         self._prepared_for = device
-        train, valid = self.store.split("train"), self.store.split("valid")
-        reader = CropReader(self.store, train, self.spec, augmentation=self._augmentation)
-        training_set = TrainingSet(
-            stored_bytes=stored_bytes(reader, self.store, train, self.spec),
-            device_bytes=device_bytes(reader, self.store, train, self.spec),
-            augmentation=self._augmentation,
-            workers=self._workers,
-        )
+        store, spec, augmentation = self.store, self.spec, self._augmentation
+        train, valid = store.split("train"), store.split("valid")
+        reader = CropReader(store, train, spec, augmentation=augmentation)
+        training_set = TrainingSet.of(reader, store, train, spec, augmentation, self._workers)
         place = place_for(self._cache, training_set, device, processes)
-        if place == "none":
-            return
-        self._valid.reader = CropReader(self.store, valid, self.spec, in_ram=True)
+        self._train.reader, self._on_device = reader, None
+        if place != "none":
+            self._valid.reader = CropReader(store, valid, spec, in_ram=True)
         if place == "ram":
-            self._train.reader = CropReader(
-                self.store, train, self.spec, in_ram=True, augmentation=self._augmentation
-            )
-            return
-        self._on_device = DeviceCache(reader, self.store, train, self.spec, device)
-        self._train.reader = self._on_device
-        _logger.info(
-            "The training set lies in the memory of %s: %.2f GiB.",
-            device,
-            training_set.device_bytes / 2**30,
-        )
+            self._train.reader = CropReader(store, train, spec, True, augmentation)
+        if place == "device":
+            self._train.reader = self._on_device = DeviceCache(reader, store, train, spec, device)
+            gib = training_set.device_bytes / 2**30
+            _logger.info("The training set lies in the memory of %s: %.2f GiB.", device, gib)
+
+    def _prepare(self) -> None:
+        """For whoever uses the loaders without a Trainer."""
+        if self._prepared_for is None:
+            self.prepare_for(torch.device("cpu"))
 
     def crops(self, count: int) -> LoadedCrops | CropPlaces:
         """The first `count` training crops of the run, as the loader gives them."""
-        self.prepare_for(torch.device("cpu"))
+        self._prepare()
         return self._train.__getitems__(range(count))
 
     def train_dataloader(self) -> DataLoader[LoadedCrops | CropPlaces]:
         """Training batches from `batches_seen` on; `len` is that of a whole epoch."""
-        self.prepare_for(torch.device("cpu"))
+        self._prepare()
         self._sampler = CropSampler(
             self.batch_size, self.batches_per_epoch, self._rank, self._world_size
         )

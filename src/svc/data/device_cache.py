@@ -20,14 +20,10 @@ from svc.audio.mel import LOG_FLOOR
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.parameters import SampleAugmentation
 from svc.data.batch import CropPlaces, LoadedCrops
-from svc.data.cache import stored_bytes
 from svc.data.crop_reader import CropReader
 from svc.data.sampling import Crop
 from svc.data.store import AUDIO_FULL_SCALE, FeatureStore, SliceRecord
 from svc.features.interpolation import neighbours
-
-_PLACE_BYTES = 20
-"""Of a frame: between which frames of the content it lies."""
 
 
 class DeviceCache:
@@ -45,7 +41,7 @@ class DeviceCache:
 
     Raises:
         UserError: a file of the store is missing or damaged.
-        torch.OutOfMemoryError: there is no room (see `device_bytes`).
+        torch.OutOfMemoryError: there is no room (see `svc.data.cache`).
     """
 
     def __init__(
@@ -210,19 +206,6 @@ class DeviceCache:
         mel = self._mel[rows].float()
         mel.masked_fill_(padding[..., None], math.log(LOG_FLOOR))
         return mel.transpose(1, 2).contiguous()
-
-
-def device_bytes(
-    reader: CropReader, store: FeatureStore, slices: Sequence[SliceRecord], spec: AudioSpec
-) -> int:
-    """What a `DeviceCache` takes, from the manifest alone."""
-    context_rows = 2 * reader.margin_frames * len(slices)
-    frames = sum(record.frames for record in slices)
-    return (
-        stored_bytes(reader, store, slices, spec)
-        + context_rows * spec.hop_samples * 2
-        + frames * _PLACE_BYTES
-    )
 
 
 def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -190,11 +190,14 @@ def _check(
         fitting = _largest(measured, budget * (1 - options.margin), batch_size - 1)
         suggested = _least(trainer, sensible(fitting))
         raise _refusal(f"data.batch_size={batch_size}", measured, suggested, budget, device)
+    most = _largest(measured, budget, _BOUNDLESS)
     _logger.info(
-        "data.batch_size=%d.%s The largest batch that fits is about %d.",
+        "data.batch_size=%d.%s%s",
         batch_size,
         _estimate(measured, batch_size, budget, device),
-        max(_largest(measured, budget, _BOUNDLESS), batch_size),
+        f" The largest batch that fits is about {max(most, batch_size)}."
+        if most < _BOUNDLESS  # else a crop takes nothing that could be measured
+        else "",
     )
 
 
