@@ -15,7 +15,7 @@ from svc.errors import UserError
 from svc.training.adversary import AdversarialOptions
 from svc.training.callbacks.alarms import TrainingAlarms
 from svc.training.callbacks.samples import ValidationSamples
-from svc.training.dashboard import SECTIONS, MediaPanel, TablePanel, line_metrics
+from svc.training.dashboard import SECTIONS, LinePanel, MediaPanel, TablePanel, line_metrics
 from svc.training.loggers import wandb_logger
 from svc.training.runs import fit
 from svc.training.wandb_record import read_records
@@ -54,6 +54,15 @@ def test_every_panel_is_in_the_view(script: ModuleType) -> None:
                 assert panel.config.x_axis == "trainer/global_step"
                 drawn |= set(metrics)
     assert drawn == line_metrics()
+
+
+def test_the_documentation_explains_every_panel() -> None:
+    page = (SCRIPT.parents[1] / "docs" / "dashboards.md").read_text(encoding="utf-8")
+    for section in SECTIONS:
+        assert f"\n### {section.title}\n" in page
+        for panel in section.panels:
+            if isinstance(panel, LinePanel) and panel.title != "Alarms":
+                assert f"\n| {panel.title} |" in page
 
 
 @pytest.mark.slow

@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+import wandb
 from lightning.pytorch import Trainer
 
+from svc.errors import UserError
 from svc.training.callbacks.alarms import TrainingAlarms
 from svc.training.callbacks.samples import ValidationSamples
 from svc.training.file_loggers import RunCsvLogger, RunTensorBoardLogger
@@ -178,3 +180,30 @@ def test_a_run_apart_from_whatever_else_is_logged(tmp_path: Path, monkeypatch: A
     left.finalize("failed")
     assert [row["valid_loss"] for row in history(tmp_path / "mine")] == [0.25]
     assert history(tmp_path / "left") == []
+
+
+@pytest.mark.parametrize("offline", ["auto", False])
+def test_where_wandb_cannot_be_reached(
+    offline: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A run is kept offline, unless it must not be."""
+    original = wandb.init
+
+    def unreachable(**settings: Any) -> Any:
+        if settings["mode"] == "offline":
+            return original(**settings)
+        raise wandb.CommError("no such host\nand more of it")
+
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    monkeypatch.setenv("WANDB_API_KEY", "0" * 40)
+    monkeypatch.setattr(wandb, "init", unreachable)
+    logger = wandb_logger("svc", str(tmp_path), offline=offline)
+    if offline is False:
+        with pytest.raises(UserError, match=r"cannot be reached \(no such host\).*offline=true"):
+            logger.log_metrics({"valid_loss": 0.5}, step=1)
+        return
+    logger.log_metrics({"valid_loss": 0.5}, step=1)
+    logger.finalize("success")
+    assert [row["valid_loss"] for row in history(tmp_path)] == [0.5]
+    assert "it cannot be reached (no such host), so the run is kept offline" in caplog.text
+    assert not any(artifact.type == "model" for artifact in artifacts(tmp_path))

@@ -182,7 +182,7 @@ SECTIONS: tuple[Section, ...] = (
             LinePanel(
                 "Memory in GiB",
                 ("perf/gpu_mem_gib", "perf/host_mem_gib"),
-                "level after the first validation; steady growth is a leak",
+                "level after the first few validations; steady growth is a leak",
                 y_range=(0.0, None),
             ),
         ),

@@ -40,7 +40,8 @@ def wandb_logger(
         save_dir: folder of the run; wandb's files go into its subfolder wandb/.
         name: shown for the run; None takes the name of `save_dir`.
         entity: user or team; None for the default of the account.
-        offline: write the run to disk only; "auto" does so where this machine has no key.
+        offline: write the run to disk only; "auto" does so where this machine has no key, or cannot
+            reach wandb.
         checkpoints: upload the best and the last one at the end; "auto" does so unless offline.
 
     Raises:
@@ -66,6 +67,7 @@ def wandb_logger(
     return RunWandbLogger(
         folder,
         checkpoints=checkpoints,
+        must_be_online=offline is False,
         project=project,
         name=name or folder.name,
         entity=entity,

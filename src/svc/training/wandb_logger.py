@@ -8,9 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from svc.errors import UserError
 from svc.training.file_loggers import surviving_full_disk
 from svc.training.runs import LAST_CHECKPOINT
 from svc.training.validation_sample import ValidationSample
@@ -39,19 +41,57 @@ class RunWandbLogger(WandbLogger):
         folder: of the run, absolute.
         checkpoints: whether its best and its last checkpoint are uploaded when it ends well;
             "auto" does so where the run is not offline.
+        must_be_online: refuse to train where wandb cannot be reached, rather than keep the run
+            offline.
         options: of `WandbLogger`, and of `wandb.init`.
     """
 
     def __init__(
-        self, folder: Path, *, checkpoints: bool | Literal["auto"] = "auto", **options: Any
+        self,
+        folder: Path,
+        *,
+        checkpoints: bool | Literal["auto"] = "auto",
+        must_be_online: bool = False,
+        **options: Any,
     ) -> None:
         # Whatever else this process has logged to wandb, this run is apart from it.
         super().__init__(save_dir=folder, reinit="create_new", **options)
         self._wandb_init.pop("anonymous", None)  # wandb warns of it
         self.folder = folder
         self._checkpoints = checkpoints
+        self._must_be_online = must_be_online
         self._table: Any = None
         self._known_targets: set[int] = set()
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Any:
+        """The run of wandb, begun when it is first asked for.
+
+        Raises:
+            UserError: wandb cannot be reached, and the run must be online.
+        """
+        import wandb
+        from wandb.errors import CommError
+
+        try:
+            return super().experiment
+        except CommError as error:
+            reason = str(error).splitlines()[0]
+            if self._must_be_online:
+                raise UserError(
+                    f"logger.wandb.offline=false: wandb cannot be reached ({reason}). Give "
+                    f"logger.wandb.offline=true, and upload the run later with `wandb sync`."
+                ) from error
+            _logger.warning(
+                "logger=wandb: it cannot be reached (%s), so the run is kept offline; later "
+                "`wandb sync %s` uploads it.",
+                reason,
+                self.folder / "wandb" / "offline-run-*",
+            )
+            wandb.teardown()  # its process takes the run for one that is under way
+            self._wandb_init["mode"] = "offline"
+            return super().experiment
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
