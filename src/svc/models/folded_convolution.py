@@ -1,4 +1,4 @@
-"""Grouped convolutions over time by way of shorter time and more channels."""
+"""A convolution over time as one over shorter time and more channels."""
 
 import torch
 import torch.nn.functional as F
@@ -48,47 +48,6 @@ def folded_conv1d(
     batch, channels, steps = y.shape
     y = y.view(batch, channels // phases, phases, steps).transpose(2, 3)
     return y.reshape(batch, channels // phases, steps * phases)[..., : -(-samples // stride)]
-
-
-def grouped_products(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    *,
-    stride: int,
-    groups: int,
-    fold: int,
-) -> Tensor:
-    """`folded_conv1d` as one matrix product per group, which GPUs compute in their matrix units.
-
-    cuDNN runs grouped convolutions in 16-bit types group by group, in small kernels that change the
-    memory layout back and forth: 2.4 thousand of these changes in a step of three scales.
-
-    Args:
-        x: [B, C, T].
-        weight: [O, C / groups, k], k odd.
-        bias: [O].
-        stride: of the convolution.
-        groups: of the convolution.
-        fold: steps to fold, a multiple of the stride.
-
-    Returns:
-        [B, O, ceil(T / stride)].
-    """
-    phases, context = fold // stride, _context(weight.shape[-1], stride, fold)
-    batch, _, samples = x.shape
-    x = F.pad(x, (context * fold, context * fold + -samples % fold))
-    blocks = x.shape[-1] // fold
-    x = x.view(batch, groups, -1, blocks, fold).permute(1, 2, 4, 0, 3)
-    inner = blocks - 2 * context
-    # [G, C / G, fold, blocks that a result needs, B, blocks of results]
-    windows = torch.stack([x[..., first : first + inner] for first in range(2 * context + 1)], 3)
-    kernel = _fold_weight(weight, stride=stride, fold=fold, context=context)
-    rows = kernel.view(groups, kernel.shape[0] // groups, -1)
-    offsets = bias.repeat_interleave(phases).view(groups, -1, 1)
-    y = torch.baddbmm(offsets, rows, windows.view(groups, -1, batch * inner))
-    y = y.view(groups, -1, phases, batch, inner).permute(3, 0, 1, 4, 2)
-    return y.reshape(batch, weight.shape[0], inner * phases)[..., : -(-samples // stride)]
 
 
 def _context(taps: int, stride: int, fold: int) -> int:
