@@ -66,7 +66,7 @@ def measure_rates(repeats: int = 12) -> MachineRates:
 def describe_machine(rates: MachineRates) -> dict[str, object]:
     """Facts to stand beside every figure."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "torch_threads": torch.get_num_threads(),
         "torch": torch.__version__,
@@ -96,7 +96,8 @@ def three_ways(
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name of the CPU."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
             names = [

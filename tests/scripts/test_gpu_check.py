@@ -1,0 +1,135 @@
+"""The GPU check runs its ways without a GPU, judges them, and says what is missing."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "scripts"
+
+
+@pytest.fixture(autouse=True)
+def scripts(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    before = torch.backends.cudnn.allow_tf32
+    yield
+    torch.backends.cudnn.allow_tf32 = before
+
+
+def run(precision: str, first: float, last: float, compile: str = "off") -> dict[str, Any]:
+    return {
+        "arch": "diffsvc",
+        "precision": precision,
+        "compile": compile,
+        "status": "done",
+        "first_losses": {"train_loss": first, "grad_norm/generator": 7.0},
+        "last_losses": {"train_loss": last},
+    }
+
+
+def judged(*runs: dict[str, Any], conversion: Any = ()) -> dict[str, list[str]]:
+    checks: dict[str, list[str]] = import_module("gpu_checks.agreement").judge(runs, conversion)
+    return checks
+
+
+def test_what_agrees_with_fp32_passes() -> None:
+    checks = judged(
+        run("fp32", 1.0, 0.5), run("bf16", 1.02, 0.52), run("fp32", 1.0, 0.5, "default")
+    )
+    assert len(checks["passed"]) == 3
+    assert not checks["failed"]
+
+
+@pytest.mark.parametrize(
+    ("precision", "first", "last"),
+    [
+        ("bf16", 1.2, 0.5),
+        ("bf16", 1.0, 0.7),
+        ("bf16", float("nan"), 0.5),
+        ("bf16", 1.0, float("inf")),
+        ("tf32", 1.03, 0.5),
+        ("fp16", 1.03, 0.5),
+    ],
+)
+def test_what_does_not_agree_fails(precision: str, first: float, last: float) -> None:
+    checks = judged(run("fp32", 1.0, 0.5), run(precision, first, last))
+    assert len(checks["failed"]) == 1
+    assert checks["failed"][0].startswith(f"training diffsvc, {precision}, compile off: losses of")
+
+
+def test_what_broke_fails_and_what_had_no_time_does_not() -> None:
+    broken = {"arch": "diffsvc", "precision": "bf16", "compile": "off", "reason": "Boom"}
+    checks = judged(
+        run("fp32", 1.0, 0.5), {**broken, "status": "failed"}, {**broken, "status": "not run"}
+    )
+    assert checks["failed"] == ["training diffsvc, bf16, compile off: Boom"]
+    assert len(checks["passed"]) == 1
+
+
+def test_conversions_are_compared_by_their_noise() -> None:
+    near = {"arch": "hifisinger", "precision": "bf16", "status": "done", "snr_db": 40.0}
+    far = {**near, "snr_db": 3.0}
+    broken = {**near, "status": "failed", "snr_db": None, "reason": "exit code -9"}
+    checks = judged(conversion=[near, far, broken])
+    assert len(checks["passed"]) == 1
+    assert len(checks["failed"]) == 2
+
+
+def test_measurements_replace_older_ones_and_say_why_they_are_missing() -> None:
+    keep = import_module("gpu_check")._keep
+    case = {"arch": "diffsvc", "precision": "bf16", "compile": "off"}
+    kept: list[dict[str, Any]] = []
+    keep(kept, [case], [], "no time was left")
+    assert kept == [{**case, "status": "not run", "reason": "no time was left"}]
+    keep(kept, [case], [{**case, "status": "done", "step_s": 1.0}], None)
+    assert kept == [{**case, "status": "done", "step_s": 1.0}]
+    keep(kept, [case], [], "no time was left")
+    assert kept[0]["status"] == "done"
+    keep(kept, [case], [], "its process ended with exit code 1")
+    assert kept == [{**case, "status": "failed", "reason": "its process ended with exit code 1"}]
+
+
+def test_refuses_a_machine_without_a_gpu(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [SCRIPTS / "gpu_check.sh", "--out", tmp_path],
+        env={**os.environ, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "no CUDA device" in done.stderr
+    assert "--device cpu" in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_report_of_this_machine(tmp_path: Path) -> None:
+    arguments = ["--device", "cpu", "--out", tmp_path, "--arch", "diffsvc", "--compile", "off"]
+    done = subprocess.run(
+        [SCRIPTS / "gpu_check.sh", *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.glob("*.json")
+    report = json.loads(file.read_text(encoding="utf-8"))
+    trained, converted = report["training"], report["conversion"]
+    assert [entry["precision"] for entry in trained] == ["fp32", "bf16"]
+    assert all(entry["status"] == "done" and entry["steps_per_s"] > 0 for entry in trained)
+    assert trained[0]["gflop"] > 0
+    assert trained[1]["kernels"]["slowest"][0]["ms"] > 0
+    # A denoiser whose last weights are zeros would agree in every precision.
+    assert 0 < trained[1]["difference_from_fp32"] < 0.05
+    assert converted[1]["snr_db"] < 100
+    assert not report["checks"]["failed"]
+    page = file.with_suffix(".md").read_text(encoding="utf-8")
+    assert "| diffsvc | bf16 | off |" in page
