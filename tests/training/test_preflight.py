@@ -285,6 +285,22 @@ def test_a_batch_that_does_not_fit_is_refused(
     )
 
 
+def test_what_cannot_be_measured_stops_a_search_but_no_training(
+    store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def broken(*_: Any) -> None:
+        raise RuntimeError("an unknown device")
+
+    monkeypatch.setattr(MemoryProbe, "measure", broken)
+    trainer = tiny_trainer(tmp_path, 1)
+    options = PreflightOptions(check=True)
+    preflight(trainer, module(), data_module(store, batch_size=2), options)
+    assert "Memory could not be looked at beforehand" in caplog.text
+    assert "an unknown device" in caplog.text
+    with pytest.raises(RuntimeError, match="an unknown device"):
+        preflight(trainer, module(), data_module(store), options)
+
+
 @pytest.mark.parametrize(("check", "looks"), [("auto", False), (False, False), (True, True)])
 def test_a_cpu_is_looked_at_only_when_asked(
     store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, check: Any, looks: bool

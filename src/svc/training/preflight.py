@@ -101,8 +101,18 @@ def preflight(
         _logger.info("Memory is not looked at beforehand: %s.", problem)
         return
     assert isinstance(module, NetworkModule)
-    look = _choose if data.batch_size_is_open else _check
-    look(MemoryProbe(module, data, trainer), trainer, data, options)
+    probe = MemoryProbe(module, data, trainer)
+    if data.batch_size_is_open:
+        _choose(probe, trainer, data, options)
+        return
+    try:
+        _check(probe, trainer, data, options)
+    except UserError:
+        raise
+    except Exception:  # what looks after a training must not be what stops it
+        if trainer.world_size > 1:  # others may be waiting for this process
+            raise
+        _logger.warning("Memory could not be looked at beforehand.", exc_info=True)
 
 
 def _not_measurable(trainer: L.Trainer, module: L.LightningModule) -> str | None:
