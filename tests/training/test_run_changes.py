@@ -23,6 +23,16 @@ def test_every_change_is_listed_with_both_values() -> None:
     assert lines(present, present) == []
 
 
+def test_long_paths_are_told_apart_by_their_ends() -> None:
+    folder = f"/home/{'x' * 100}"
+    (line,) = lines({"path": f"{folder}/voices"}, {"path": f"{folder}/elsewhere"})
+    was, now = line.split(" → ")
+    assert was.startswith("path: /home/x")
+    assert was.endswith("/voices")
+    assert now.endswith("/elsewhere")
+    assert len(now) < 80
+
+
 @pytest.mark.parametrize(
     "harmless",
     [

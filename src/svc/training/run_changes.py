@@ -167,4 +167,5 @@ def _text(value: Any, write: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     text = str(write(value))
-    return text if len(text) <= 80 else f"{text[:76]} …"
+    # Of a path, the end tells more than the middle.
+    return text if len(text) <= 80 else f"{text[:38]} … {text[-38:]}"
