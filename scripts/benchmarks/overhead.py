@@ -7,10 +7,13 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+
 from benchmarks.hook_clock import HookClock
 from benchmarks.process import arguments_here
 from benchmarks.steps import again_and_again, random_batch
 from benchmarks.training_run import RunClock, parts_of, run_settings
+from svc.training.callbacks.progress import TrainingProgressBar
 
 LOGGERS = ("csv", "tensorboard", "wandb")
 _NONE = "none"
@@ -26,11 +29,14 @@ def measured_steps(store: Path, logger: str, steps: int, *overrides: str) -> Run
         overrides: of the configuration.
     """
     choice = [] if logger == _NONE else [f"logger={logger}"]
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, Path(os.devnull).open("w") as nowhere:
         settings = run_settings(store, Path(name), steps, "experiment=demo", *choice, *overrides)
         if logger == _NONE:
             settings["callbacks"] = settings["logger"] = {}
         parts = parts_of(settings)
+        for callback in parts.trainer.callbacks:
+            if isinstance(callback, TrainingProgressBar):  # as in a terminal, where it costs most
+                callback.console = Console(file=nowhere, force_terminal=True, width=120)
         clock = RunClock(steps, HookClock())
         clock.hooks.listen_to_loggers(parts.trainer)
         parts.trainer.profiler = clock.hooks
@@ -51,9 +57,11 @@ def compared(store: Path, rounds: int, steps: int, *overrides: str) -> dict[str,
         `parts_ms`, what each of them took per step.
     """
     runs: dict[str, list[RunClock]] = {name: [] for name in (_NONE, *LOGGERS)}
-    for _ in range(rounds):
-        for name, clocks in runs.items():
-            clocks.append(measured_steps(store, name, steps, *overrides))
+    names = list(runs)
+    for turn in range(rounds):
+        first = turn % len(names)
+        for name in (*names[first:], *names[:first]):
+            runs[name].append(measured_steps(store, name, steps, *overrides))
     without_s = [sum(clock.between_ends_s) for clock in runs[_NONE]]
     return {name: _compared(runs[name], without_s) for name in LOGGERS}
 

@@ -152,6 +152,7 @@ _SETTINGS = (
     "process. Steps from end to end, with all that lies between, medians; work as counted by "
     "torch; without validation and checkpoints. The wait is perf/data_wait_fraction of the run's "
     "own log, from the second step on. Callbacks and loggers: the demo before its discriminators "
-    "join, on one batch in memory, a line in the log every 20 steps; the time that their hooks "
-    "take, and whole steps against steps without any, in turns, the median of the rounds."
+    "join, on one batch in memory, a line in the log every 20 steps and the bar of a terminal; the "
+    "time that their hooks take, and whole steps against steps without any, in turns, the median "
+    "of the rounds."
 )
