@@ -146,13 +146,13 @@ def _figures_of_overhead(overhead: dict[str, Any]) -> list[Figure]:
 
 _SETTINGS = (
     "The parts that svc-train makes of the settings, real loader and store included, on the demo's "
-    "three singers: trainer=cpu and cpu_bf16 (batch 4 x 32 frames, nothing loaded beside) for the "
-    "architectures in full size, with 256 channels of random content; the experiments demo (batch "
-    "8 x 128, of which 24 frames are rendered) and demo_diffsvc (16 x 128), with one loading "
-    "process. Steps from end to end, with all that lies between, medians; work as counted by "
-    "torch; without validation and checkpoints. The wait is perf/data_wait_fraction of the run's "
-    "own log, from the second step on. Callbacks and loggers: the demo before its discriminators "
-    "join, on one batch in memory, a line in the log every 20 steps and the bar of a terminal; the "
-    "time that their hooks take, and whole steps against steps without any, in turns, the median "
-    "of the rounds."
+    "three singers: the architectures in full size (batch 4 x 32 frames), with 256 channels of "
+    "random content; the experiments demo (batch 8 x 128, of which 24 frames are rendered) and "
+    "demo_diffsvc (16 x 128). All read their data in the training process, data.workers=0. Steps "
+    "from end to end, with all that lies between, medians; work as counted by torch; without "
+    "validation and checkpoints. The wait is perf/data_wait_fraction of the run's own log, from "
+    "the second step on; mels, which a CPU makes itself, are work. Callbacks and loggers: the demo "
+    "before its discriminators join, on one batch in memory, a line in the log every 20 steps and "
+    "the bar of a terminal; the time that their hooks take, and whole steps against steps without "
+    "any, in turns, the median of the rounds."
 )
