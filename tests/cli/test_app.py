@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from svc.cli.quoting import quote_paths
+from svc.cli.quoting import in_full, quote_paths
 
 
 @pytest.mark.parametrize(
@@ -31,6 +31,21 @@ from svc.cli.quoting import quote_paths
 )
 def test_paths_are_quoted_for_hydra(typed: str, passed: str) -> None:
     assert quote_paths([typed]) == [passed]
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("resume=auto", "++resume.checkpoint=auto"),
+        ("+resume=runs/1", "++resume.checkpoint=runs/1"),
+        ("resume={checkpoint: auto}", "resume={checkpoint: auto}"),
+        ("resume.allow_changes=true", "resume.allow_changes=true"),
+        ("batch_size=auto", "data.batch_size=auto"),
+        ("content.batch_size=4", "content.batch_size=4"),
+    ],
+)
+def test_what_is_typed_in_short(typed: str, passed: str) -> None:
+    assert in_full(["-m", typed, "seed=1"]) == ["-m", passed, "seed=1"]
 
 
 def test_a_comma_in_the_name_of_an_existing_file_is_no_sweep(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from cli.test_processes import TINY, command
 from command_line import Terminal
 
 SMALL = [word for word in TINY if not word.startswith(("trainer.devices=", "hydra."))]
-AUTO = [*SMALL, "data.batch_size=auto", "data.cache=device", "preflight.max_batch_size=3"]
+AUTO = [*SMALL, "batch_size=auto", "data.cache=device", "preflight.max_batch_size=3"]
 
 
 @pytest.mark.slow

@@ -23,17 +23,22 @@ _PATH_KEYS = (
     "task.recordings",
     "task.checkpoint",
 )
-_RESUME = re.compile(r"^\+{0,2}resume=(?!\{)")
+_SHORT = {
+    # The two pluses are for files that say `resume: auto`, which has no setting inside.
+    re.compile(r"^\+{0,2}resume=(?!\{)"): "++resume.checkpoint=",
+    re.compile(r"^batch_size="): "data.batch_size=",
+}
 _MIX = re.compile(r"[^,]+:[^,:]*(,[^,]+:[^,:]*)+")
 """A mix of speakers: alma:0.7,bruno:0.3."""
 
 
-def resume_in_full(arguments: Sequence[str]) -> list[str]:
-    """`resume=X` as `resume.checkpoint=X`, for which it is short; other arguments as they are.
-
-    The two pluses are for files that say `resume: auto`, which has no setting inside.
-    """
-    return [_RESUME.sub("++resume.checkpoint=", argument) for argument in arguments]
+def in_full(arguments: Sequence[str]) -> list[str]:
+    """`resume=X` as `resume.checkpoint=X` and `batch_size=N` as `data.batch_size=N`, for which they
+    are short; other arguments as they are."""
+    written = list(arguments)
+    for short, full in _SHORT.items():
+        written = [short.sub(full, argument) for argument in written]
+    return written
 
 
 def quote_paths(arguments: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from svc.cli.app import run_command
-from svc.cli.quoting import resume_in_full
+from svc.cli.quoting import in_full
 from svc.cli.sweep import job_of_sweep, summed_up
 
 _logger = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ RUN_TIME_ARGUMENTS = {
 
 def main() -> NoReturn:
     """Entry point of the console script."""
-    sys.argv = [sys.argv[0], *resume_in_full(sys.argv[1:])]
+    sys.argv = [sys.argv[0], *in_full(sys.argv[1:])]
     try:
         run_command("svc-train", "train", job_of_sweep(train))
     except SystemExit as ended:
