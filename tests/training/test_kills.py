@@ -21,7 +21,7 @@ from svc.training.runs import fit
 from training.test_resume import assert_same, state
 from training.tiny_training import TinyData, tiny_module, tiny_trainer
 
-STEPS = 90
+STEPS = 200
 KILLS = 20
 
 
@@ -90,16 +90,19 @@ def heard(connection: Connection, wanted: Any = None) -> Any:
 
 @pytest.mark.slow
 def test_twenty_kills_at_random_moments(processes: Processes, tmp_path: Path) -> None:
-    whole, _ = processes.begin(tmp_path / "whole")
+    whole = processes.begin(tmp_path / "whole")
     moments = random.Random(3)
     run_dir = tmp_path / "killed"
     last = run_dir / "checkpoints" / "last.ckpt"
     kills = ended = 0
     while kills < KILLS:
         process, connection = processes.begin(run_dir)
-        # Now and then before it has taken a step.
-        told = heard(connection) if moments.random() < 0.8 else None
-        process.join(timeout=moments.uniform(0.0, 0.5))
+        # Now and then before it has taken a step, else soon after one of the first.
+        told = None
+        for _ in range(moments.randrange(5)):
+            word = heard(connection)
+            told = word if word != "validation" else told
+        process.join(timeout=moments.uniform(0.0, 0.05))
         number = moments.choice([signal.SIGKILL, signal.SIGTERM])
         if not process.is_alive():
             break
@@ -115,8 +118,8 @@ def test_twenty_kills_at_random_moments(processes: Processes, tmp_path: Path) ->
     assert kills == KILLS
     assert ended > 3
 
-    final, _ = processes.begin(run_dir)
-    for process in (final, whole):
+    for process, connection in (processes.begin(run_dir), whole):
+        assert heard(connection, "the end") is None
         process.join(timeout=240)
         assert process.exitcode == 0
     assert_same(state(last), state(tmp_path / "whole" / "checkpoints" / "last.ckpt"))
