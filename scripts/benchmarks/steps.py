@@ -32,11 +32,7 @@ class StepClock(Callback):
         self.seconds: list[float] = []
         self.peak_gib = 0.0
         self.gflop = 0.0
-        self._counter = FlopCounterMode(
-            display=False,
-            custom_mapping={torch.ops.aten.convolution_backward: convolution_backward_flop},
-        )
-        self._counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+        self._counter = work_counter()
 
     def on_train_batch_start(self, trainer: Any, pl_module: Any, batch: Any, index: int) -> None:
         """Start the clock, or the counter."""
@@ -54,6 +50,14 @@ class StepClock(Callback):
             self.gflop = self._counter.get_total_flops() / 1e9
         elif index >= WARM_UP_STEPS:
             self.seconds.append(time.perf_counter() - self._start)
+
+
+def work_counter() -> FlopCounterMode:
+    """Counts the floating-point operations of training steps."""
+    backward = {torch.ops.aten.convolution_backward: convolution_backward_flop}
+    counter = FlopCounterMode(display=False, custom_mapping=backward)
+    counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+    return counter
 
 
 class _NoModules:

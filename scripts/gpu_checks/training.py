@@ -1,18 +1,14 @@
 """Training steps through the real trainer, on a batch that lies on the device."""
 
-import logging
 import tempfile
 import time
-import warnings
 from typing import Any
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch.utils.data import DataLoader
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.configuration import composed
-from benchmarks.steps import convolution_backward_flop, random_batch
+from benchmarks.steps import again_and_again, quieten_lightning, random_batch, work_counter
 from gpu_checks.cases import PRECISIONS, Case, Size
 from gpu_checks.kernels import KernelTimes
 from gpu_checks.rates import synchronise
@@ -44,11 +40,7 @@ class StepRecord(Callback):
         self.first_steps_s = 0.0
         self.peak_bytes = self.reserved_bytes = 0
         self.gflop = 0.0
-        self._counter: FlopCounterMode | None = None
-        if count_flop:
-            backward = {torch.ops.aten.convolution_backward: convolution_backward_flop}
-            self._counter = FlopCounterMode(display=False, custom_mapping=backward)
-            self._counter.mod_tracker = _NoModules()  # type: ignore[assignment]
+        self._counter = work_counter() if count_flop else None
         self._marks = {
             "start": size.warm_up,
             "middle": size.warm_up + size.timed // 2,
@@ -109,16 +101,6 @@ class StepRecord(Callback):
             self.gflop = self._counter.get_total_flops() / 1e9
 
 
-class _NoModules:
-    """Spares the counter its hooks on modules, see `benchmarks.steps`."""
-
-    parents = frozenset({"Global"})
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, *_: object) -> None: ...
-
-
 def run_case(
     case: Case,
     size: Size,
@@ -129,15 +111,13 @@ def run_case(
     cudnn_benchmark: bool = True,
 ) -> dict[str, Any]:
     """-> figures of a training, and its first and last losses."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")
+    quieten_lightning()
     torch.manual_seed(0)
     precision = PRECISIONS[case.precision]
     module = training_module(case.arch, size)
     batch = random_batch(size.batch, size.frames[case.arch], CONTENT_CHANNELS).to(device)
     record = StepRecord(size, KernelTimes(device) if profile else None, count_flop)
     compiling = {"off": False, "default": True}.get(case.compile, case.compile)
-    loader = DataLoader([batch] * record.steps, batch_size=None, collate_fn=_as_it_is)
     with tempfile.TemporaryDirectory() as folder:
         trainer = build_trainer(
             run_dir=folder,
@@ -150,7 +130,7 @@ def run_case(
             callbacks=[record],
         )
         trainer.fit_loop.max_epochs = 1
-        trainer.fit(module, train_dataloaders=loader)
+        trainer.fit(module, train_dataloaders=again_and_again(batch, record.steps))
     settings = {"status": "done", "cudnn_benchmark": cudnn_benchmark}
     return {**case.as_dict(), **settings, **_figures(record, module, batch, size)}
 
@@ -222,7 +202,3 @@ def without_zeros(network: torch.nn.Module) -> None:
 
 def _means(steps: list[dict[str, float]]) -> dict[str, float]:
     return {name: sum(step[name] for step in steps) / len(steps) for name in steps[-1]}
-
-
-def _as_it_is(batch: Batch) -> Batch:
-    return batch
