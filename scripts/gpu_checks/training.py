@@ -29,7 +29,7 @@ class StepRecord(Callback):
     Args:
         size: how many steps.
         kernels: profiles two steps more, where wanted.
-        count_flop: counts the work of one more.
+        count_flop: counts the work of the last one.
     """
 
     def __init__(self, size: Size, kernels: KernelTimes | None, count_flop: bool) -> None:
@@ -47,7 +47,7 @@ class StepRecord(Callback):
             "end": size.warm_up + size.timed,
         }
         self._profile_end = self._marks["end"] + (PROFILED_STEPS if kernels else 0)
-        self.steps = self._profile_end + (1 if count_flop else 0)
+        self.steps = self._profile_end + 1  # at whose start the last block ends
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Listen to what the module says of its steps, without waiting for the device."""

@@ -109,6 +109,18 @@ def test_refuses_a_machine_without_a_gpu(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("more", [{}, {"profile": True}, {"count_flop": True}])
+def test_every_timed_step_counts(more: dict[str, bool]) -> None:
+    cases = import_module("gpu_checks.cases")
+    run_case = import_module("gpu_checks.training").run_case
+    case, size = cases.Case("diffsvc", "fp32", "off"), cases.SIZES["small"]
+    result = run_case(case, size, torch.device("cpu"), **more)
+    assert len(result["step_s_halves"]) == 2
+    assert result["step_s"] == pytest.approx(sum(result["step_s_halves"]) / 2, rel=0.01)
+    assert ("kernels" in result) == ("profile" in more)
+    assert ("gflop" in result) == ("count_flop" in more)
+
+
 @pytest.mark.slow
 def test_a_report_of_this_machine(tmp_path: Path) -> None:
     arguments = ["--device", "cpu", "--out", tmp_path, "--arch", "diffsvc", "--compile", "off"]
