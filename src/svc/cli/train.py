@@ -3,12 +3,18 @@
 import logging
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from svc.cli.app import run_command
 from svc.cli.quoting import in_full
 from svc.cli.sweep import job_of_sweep, summed_up
+
+if TYPE_CHECKING:
+    from svc.cli.training_run import TrainingParts
+    from svc.data.store import FeatureStore
+    from svc.training.preflight import PreflightOptions
 
 _logger = logging.getLogger(__name__)
 
@@ -44,7 +50,6 @@ def train(config: Any) -> float | None:
     from svc.cli.pretrained_run import read_pretrained, with_pretrained_shape
     from svc.cli.processes import (
         end_with_parent,
-        is_first,
         processes_to_start,
         quieten_all_but_first,
         run_processes,
@@ -53,7 +58,6 @@ def train(config: Any) -> float | None:
     from svc.cli.trainers import device_problem, with_chosen_trainer
     from svc.cli.training_run import (
         prepared_store,
-        tell_loggers,
         trained_vocoder,
         training_parts,
         with_absolute_folders,
@@ -61,12 +65,9 @@ def train(config: Any) -> float | None:
         with_vocoder_shape,
     )
     from svc.config.instantiate import build
-    from svc.data.fingerprint import DatasetRecord
     from svc.memory import keep_freed_memory, restart_peak_memory
-    from svc.training.out_of_memory import out_of_memory_explained
-    from svc.training.preflight import PreflightOptions, preflight
-    from svc.training.run_summary import read_summary, summarise, write_summary
-    from svc.training.runs import fit, write_run_file
+    from svc.training.preflight import PreflightOptions
+    from svc.training.run_summary import read_summary
 
     keep_freed_memory()
     restart_peak_memory()
@@ -93,6 +94,36 @@ def train(config: Any) -> float | None:
         return summary.score if summary else None
     completed = with_mel_bounds(completed, spec, store)
     parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder, continued)
+    return _run(parts, plain, completed, store, options, checkpoint)
+
+
+def _run(
+    parts: "TrainingParts",
+    plain: Mapping[str, Any],
+    completed: Mapping[str, Any],
+    store: "FeatureStore",
+    options: "PreflightOptions",
+    checkpoint: Path | None,
+) -> float | None:
+    """Look whether it fits, train, and leave the records of the run in its folder.
+
+    Args:
+        parts: of the run.
+        plain: its configuration as it was asked for.
+        completed: the same with the shapes of what is loaded.
+        store: of the dataset.
+        options: of the preflight.
+        checkpoint: that is continued.
+    """
+    from svc.cli.processes import is_first
+    from svc.cli.training_run import tell_loggers
+    from svc.data.fingerprint import DatasetRecord
+    from svc.training.out_of_memory import out_of_memory_explained
+    from svc.training.preflight import preflight
+    from svc.training.run_summary import summarise, write_summary
+    from svc.training.runs import fit, write_run_file
+
+    run_dir = Path(plain["paths"]["run_dir"])
     preflight(parts.trainer, parts.module, parts.data, options, checkpoint)
     tell_loggers(parts, completed, store)
     if is_first():
