@@ -15,7 +15,6 @@ from svc.data.store import FeatureStore
 from svc.errors import UserError, UserErrors
 from svc.models.conditioner import Conditioner
 from svc.models.hifisinger import HifiSinger
-from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.wavenet import WaveNet
 from svc.training import preflight as preflight_module
 from svc.training.adversary import AdversarialOptions
@@ -25,7 +24,7 @@ from svc.training.memory_probe import MemoryProbe
 from svc.training.out_of_memory import is_out_of_memory, out_of_memory_explained
 from svc.training.preflight import PreflightOptions, preflight
 from svc.training.runs import fit
-from training.tiny_training import SPEC, tiny_module, tiny_trainer
+from training.tiny_training import SPEC, tiny_decoder, tiny_module, tiny_trainer
 
 MIB = 2**20
 
@@ -50,15 +49,7 @@ def generator() -> HifiSinger:
     return HifiSinger(
         Conditioner(content_channels=3, speakers=1, channels=4),
         WaveNet(4, 4, channels=4, layers=2, out_channels=4),
-        NsfHifiGan(
-            mel_bins=SPEC.mel_bins,
-            initial_channels=8,
-            upsample_rates=(16, 32),
-            upsample_kernels=(16, 32),
-            resblock_kernels=(3,),
-            resblock_dilations=((1,),),
-            harmonics=2,
-        ),
+        tiny_decoder(),
     )
 
 

@@ -14,10 +14,9 @@ from svc.models.diffsvc import DiffSvc
 from svc.models.flowsvc import FirstGuess, FlowSvc
 from svc.models.mel_scaling import MelScaling
 from svc.models.mel_singer import MelSinger
-from svc.models.nsf_hifigan import NsfHifiGan
 from svc.models.wavenet import WaveNet
 from svc.training.mel_singer import MelSingerModule
-from training.tiny_training import CONTENT_CHANNELS, FACTS, SPEC
+from training.tiny_training import CONTENT_CHANNELS, FACTS, SPEC, tiny_decoder
 
 
 def tiny_singer(kind: str) -> MelSinger:
@@ -26,15 +25,7 @@ def tiny_singer(kind: str) -> MelSinger:
         "conditioner": Conditioner(content_channels=CONTENT_CHANNELS, speakers=2, channels=8),
         "denoiser": MelDenoiser(WaveNet(SPEC.mel_bins, 8, 32, 2, out_channels=SPEC.mel_bins)),
         "scaling": MelScaling(-12.0, 4.0),
-        "vocoder": NsfHifiGan(
-            mel_bins=SPEC.mel_bins,
-            initial_channels=8,
-            upsample_rates=(16, 32),
-            upsample_kernels=(16, 32),
-            resblock_kernels=(3,),
-            resblock_dilations=((1,),),
-            harmonics=2,
-        ),
+        "vocoder": tiny_decoder(),
     }
     if kind == "diffusion":
         return DiffSvc(**parts, schedule=linear_schedule())

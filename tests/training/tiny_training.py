@@ -48,20 +48,25 @@ FACTS = CheckpointFacts(
 )
 
 
+def tiny_decoder() -> NsfHifiGan:
+    """Hop 512."""
+    return NsfHifiGan(
+        mel_bins=SPEC.mel_bins,
+        initial_channels=8,
+        upsample_rates=(16, 32),
+        upsample_kernels=(16, 32),
+        resblock_kernels=(3,),
+        resblock_dilations=((1,),),
+        harmonics=2,
+    )
+
+
 def tiny_generator() -> HifiSinger:
     """About a thousand parameters, hop 512."""
     return HifiSinger(
         Conditioner(content_channels=CONTENT_CHANNELS, speakers=2, channels=4),
         WaveNet(4, 4, channels=4, layers=2, out_channels=4),
-        NsfHifiGan(
-            mel_bins=SPEC.mel_bins,
-            initial_channels=8,
-            upsample_rates=(16, 32),
-            upsample_kernels=(16, 32),
-            resblock_kernels=(3,),
-            resblock_dilations=((1,),),
-            harmonics=2,
-        ),
+        tiny_decoder(),
     )
 
 
