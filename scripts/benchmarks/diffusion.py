@@ -88,9 +88,10 @@ def _sample(precision: str, sampling_s: float, repeats: int) -> dict[str, Any]:
     import torch
 
     from benchmarks.machine import best_seconds
-    from benchmarks.steps import peak_memory_gib, random_batch
+    from benchmarks.steps import random_batch
     from svc.audio.spec import AudioSpec
     from svc.config.instantiate import build
+    from svc.memory import peak_memory_gib, resident_bytes
     from svc.training.inputs import conditioning_of
 
     singer, sampler = _parts()
@@ -99,7 +100,7 @@ def _sample(precision: str, sampling_s: float, repeats: int) -> dict[str, Any]:
     conditioning = conditioning_of(random_batch(1, frames, CONTENT_CHANNELS))
     sampler = build(sampler)
     seconds: list[float] = []
-    before_gib = resident_memory_gib()
+    before_gib = resident_bytes() / 2**30
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, precision == "bf16"):
         for _ in range(repeats):
             seconds.append(
@@ -161,13 +162,6 @@ def _parts() -> tuple[Any, dict[str, Any]]:
     singer = build(config["arch"]["generator"], conditioner=conditioner)
     sampler: dict[str, Any] = config["sampler"]
     return singer, sampler
-
-
-def resident_memory_gib() -> float:
-    """Memory that this program holds now."""
-    with open("/proc/self/status", encoding="utf-8") as file:
-        (line,) = (line for line in file if line.startswith("VmRSS"))
-    return int(line.split()[1]) / 2**20
 
 
 def main() -> None:

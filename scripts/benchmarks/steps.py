@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode, conv_flop_count
 from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.data.batch import Batch
+from svc.memory import peak_memory_gib
 from svc.training.hifisinger import HifiSingerModule
 from svc.training.trainer import build_trainer
 
@@ -120,16 +121,6 @@ def random_batch(size: int, frames: int, content_channels: int, seed: int = 0) -
         speaker=torch.zeros(size, dtype=torch.int64),
         key_shift_semitones=torch.zeros(size),
     )
-
-
-def peak_memory_gib() -> float:
-    """Largest resident memory of this program so far.
-
-    Not `ru_maxrss`: a program inherits that of the process that started it.
-    """
-    with open("/proc/self/status", encoding="utf-8") as file:
-        (line,) = (line for line in file if line.startswith("VmHWM"))
-    return int(line.split()[1]) / 2**20
 
 
 def convolution_backward_flop(

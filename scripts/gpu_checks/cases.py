@@ -1,6 +1,6 @@
 """What is measured: architectures, precisions, ways to compile, and how much of everything."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 ARCHITECTURES = ("hifisinger", "diffsvc")
@@ -17,8 +17,6 @@ class Precision:
     """Name of the trainer's setting."""
     tf32: bool
     """Whether convolutions may round what they multiply to 10 bits."""
-    rate: str
-    """Key of the device's rates (`gpu_checks.rates`) that this can reach."""
     tolerance: float
     """Largest relative difference of the first step's losses from those of fp32."""
     drift: float
@@ -29,10 +27,10 @@ class Precision:
 
 
 PRECISIONS = {
-    "fp32": Precision("32-true", False, "fp32", 1e-3, 0.15, 60.0),
-    "tf32": Precision("32-true", True, "tf32", 1e-2, 0.15, 30.0),
-    "fp16": Precision("16-mixed", True, "fp16", 2e-2, 0.3, 30.0),
-    "bf16": Precision("bf16-mixed", True, "bf16", 5e-2, 0.15, 15.0),
+    "fp32": Precision("32-true", False, 1e-3, 0.15, 60.0),
+    "tf32": Precision("32-true", True, 1e-2, 0.15, 30.0),
+    "fp16": Precision("16-mixed", True, 2e-2, 0.3, 30.0),
+    "bf16": Precision("bf16-mixed", True, 5e-2, 0.15, 15.0),
 }
 
 
@@ -89,4 +87,4 @@ class Case:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {"arch": self.arch, "precision": self.precision, "compile": self.compile}
+        return asdict(self)

@@ -1,6 +1,5 @@
 """What the device can do: matrix products, convolutions and copies of a size that fills it."""
 
-import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
+from benchmarks import machine
 from gpu_checks.cases import PRECISIONS
 
 DTYPES = {
@@ -26,14 +26,12 @@ def synchronise(device: torch.device) -> None:
 
 def best_seconds(work: Callable[[], object], device: torch.device, repeats: int = 5) -> float:
     """Shortest time of `work`, the device's included, after one run that warms up."""
-    times = []
-    for _ in range(repeats + 1):
-        synchronise(device)
-        start = time.perf_counter()
+
+    def whole() -> None:
         work()
         synchronise(device)
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+
+    return machine.best_seconds(whole, repeats)
 
 
 @contextmanager

@@ -3,8 +3,6 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from gpu_checks.cases import PRECISIONS
-
 PREDECESSOR = (
     "The predecessor trains its HiFiSinger with batches of 32 at about 2 steps/s on a T4, 4 on a "
     "V100 and 6 to 8 on an A100, by its own account."
@@ -121,5 +119,5 @@ def _checks(checks: Mapping[str, Sequence[str]]) -> str:
 
 def fraction_of_rate(run: Mapping[str, Any], gflop: float, rates: Mapping[str, Any]) -> float:
     """A step's work over its time and the matrix rate of its precision."""
-    rate = rates["matmul_tflop_per_s"][PRECISIONS[run["precision"]].rate]
+    rate = rates["matmul_tflop_per_s"][run["precision"]]
     return round(gflop / run["step_s"] / 1e3 / rate, 4)

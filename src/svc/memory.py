@@ -68,6 +68,11 @@ def resident_bytes() -> int:
     return int(statm.read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
+def in_gib(size_bytes: float, digits: int = 1) -> str:
+    """A size for people: "1.3 GiB"."""
+    return f"{size_bytes / 2**30:.{digits}f} GiB"
+
+
 def available_bytes() -> int | None:
     """Memory that this process can still take without anything being swapped out.
 

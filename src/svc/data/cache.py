@@ -13,6 +13,7 @@ from svc.data.crop_reader import CropReader
 from svc.data.store import FeatureStore, SliceRecord
 from svc.device_memory import free_bytes
 from svc.errors import UserError
+from svc.memory import in_gib
 
 Cache = Literal["auto", "none", "ram", "device"]
 Place = Literal["none", "ram", "device"]
@@ -113,8 +114,8 @@ def _device_problem(training_set: TrainingSet, device: torch.device, sharers: in
     if free is None or _fits(needed, free, 1 - DEVICE_MARGIN):
         return None
     return (
-        f"the training set needs {_gib(needed)}, and {_gib(free)} of the memory of {device} are "
-        f"free, {DEVICE_MARGIN:.0%} of which are left alone."
+        f"the training set needs {in_gib(needed, 2)}, and {in_gib(free, 2)} of the memory of "
+        f"{device} are free, {DEVICE_MARGIN:.0%} of which are left alone."
     )
 
 
@@ -141,7 +142,3 @@ def _unsupported(augmentation: Augmentation | None) -> str | None:
 
 def _fits(needed: int, free: int | None, share: float) -> bool:
     return free is not None and needed <= share * free
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.2f} GiB"

@@ -24,6 +24,7 @@ from svc.data.device_cache import DeviceCache
 from svc.data.sampling import CropDraw, CropSampler, spread_crops
 from svc.data.store import FeatureStore
 from svc.errors import UserError
+from svc.memory import in_gib
 
 _logger = logging.getLogger(__name__)
 
@@ -230,8 +231,8 @@ class SvcDataModule(lightning.LightningDataModule):
             self._train.reader = CropReader(store, train, spec, True, augmentation)
         if place == "device":
             self._train.reader = self._on_device = DeviceCache(reader, store, train, spec, device)
-            gib = training_set.device_bytes / 2**30
-            _logger.info("The training set lies in the memory of %s: %.2f GiB.", device, gib)
+            size = in_gib(training_set.device_bytes, 2)
+            _logger.info("The training set lies in the memory of %s: %s.", device, size)
 
     def _prepare(self) -> None:
         """For whoever uses the loaders without a Trainer."""

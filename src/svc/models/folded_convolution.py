@@ -37,7 +37,10 @@ def folded_conv1d(
     Returns:
         [B, O, ceil(T / stride)].
     """
-    phases, context = fold // stride, _context(weight.shape[-1], stride, fold)
+    phases = fold // stride
+    half = weight.shape[-1] // 2
+    # Blocks of `fold` steps before and after a block that its results need.
+    context = max(-(-half // fold), (half + stride * (phases - 1)) // fold)
     kernel = _fold_weight(weight, stride=stride, fold=fold, context=context)
     samples = x.shape[-1]
     if samples % fold:  # padding by nothing would copy
@@ -50,12 +53,6 @@ def folded_conv1d(
     return y.reshape(batch, channels // phases, steps * phases)[..., : -(-samples // stride)]
 
 
-def _context(taps: int, stride: int, fold: int) -> int:
-    """Blocks of `fold` steps before and after a block that its results need."""
-    half = taps // 2
-    return max(-(-half // fold), (half + fold - stride) // fold)
-
-
 def _fold_weight(weight: Tensor, *, stride: int, fold: int, context: int) -> Tensor:
     """[O, C, k] -> [O * fold / stride, C * fold, 2 * context + 1].
 
@@ -64,8 +61,7 @@ def _fold_weight(weight: Tensor, *, stride: int, fold: int, context: int) -> Ten
     channels_out, channels_in, taps = weight.shape
     phases, blocks = fold // stride, 2 * context + 1
     first = context * fold - taps // 2
-    phase = torch.arange(phases, device=weight.device)[:, None]
-    tap = torch.arange(taps, device=weight.device)[None]
+    phase, tap = torch.arange(phases)[:, None], torch.arange(taps)[None]
     step = first + stride * phase + tap
     placement = weight.new_zeros(taps, phases, fold, blocks)
     placement[tap, phase, step % fold, step // fold] = 1

@@ -14,6 +14,7 @@ from svc.checkpoints.training_checkpoint import read_checkpoint
 from svc.data.data_module import SvcDataModule
 from svc.device_memory import budget_bytes
 from svc.errors import UserError, UserErrors
+from svc.memory import in_gib
 from svc.training.batch_size import (
     FIRST_SIZE,
     Measurement,
@@ -251,8 +252,8 @@ def _estimate(
     if not math.isfinite(expected):
         return ""
     return (
-        f" A training step takes about {_gib(expected)} of the {_gib(budget)} that are there for "
-        f"it on {device}."
+        f" A training step takes about {in_gib(expected)} of the {in_gib(budget)} that are there "
+        f"for it on {device}."
     )
 
 
@@ -265,7 +266,7 @@ def _refusal(
 ) -> UserError:
     if suggested < 1:
         return UserError(
-            f"{setting}: not even one crop fits into the {_gib(budget)} that are there for "
+            f"{setting}: not even one crop fits into the {in_gib(budget)} that are there for "
             f"training on {device}. Take shorter crops (data.crop_frames), a smaller model (arch), "
             f"or another device, and end other programs that use this one."
         )
@@ -286,7 +287,3 @@ def _batch_size_in(checkpoint: Path) -> int:
             f"were. Give data.batch_size as it was."
         )
     return int(state["batch_size"])
-
-
-def _gib(size: float) -> str:
-    return f"{size / 2**30:.1f} GiB"
