@@ -18,8 +18,9 @@ from torch import Tensor
 from torchaudio.functional import resample
 
 from features.feature_signals import BAD_INPUTS, HOP, RATE_HZ, sine, vowels
+from svc.checkpoints.layouts.rmvpe import load_rmvpe
 from svc.errors import UserError
-from svc.features.pitch.rmvpe import RmvpeMel, RmvpePitch, load_rmvpe
+from svc.features.pitch.rmvpe import RmvpeMel, RmvpePitch
 from svc.features.pitch.salience import bin_of_hz
 from svc.models.rmvpe import PITCH_BINS, Rmvpe, RmvpeSize
 

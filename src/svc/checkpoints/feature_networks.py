@@ -10,9 +10,12 @@ from torch import Tensor, nn
 
 from svc.checkpoints.atomic_io import write_safetensors
 from svc.checkpoints.layouts.base import KeyReport, LayoutOptions
+from svc.checkpoints.layouts.hubert import convert_hubert, hubert_layout_in
+from svc.checkpoints.layouts.rmvpe import rmvpe_of
 from svc.checkpoints.published import require_finite
 from svc.config.composition import composed
 from svc.errors import UserError
+from svc.models.hubert_module import HubertModule
 
 RMVPE = "rmvpe"
 _HUBERTS = ("hubert_soft", "contentvec", "contentvec_768", "hubert_base", "chinese_hubert")
@@ -48,8 +51,6 @@ def feature_network_in(
     Raises:
         UserError: it is a network of this kind that is not whole.
     """
-    from svc.features.content.hubert_layouts import hubert_layout_in
-
     is_rmvpe = "cnn.weight" in weights and any(n.startswith("unet.encoder.") for n in weights)
     if not is_rmvpe and hubert_layout_in(weights) is None:
         return None
@@ -87,8 +88,6 @@ def _stored(weight: Tensor, precision: str) -> Tensor:
 
 
 def _rmvpe(weights: dict[str, Tensor], path: Path) -> FeatureNetwork:
-    from svc.features.pitch.rmvpe import rmvpe_of
-
     module = rmvpe_of(weights, path).eval().requires_grad_(False)
     return FeatureNetwork(
         kind=RMVPE,
@@ -100,9 +99,6 @@ def _rmvpe(weights: dict[str, Tensor], path: Path) -> FeatureNetwork:
 
 
 def _hubert(weights: dict[str, Tensor], path: Path, options: LayoutOptions) -> FeatureNetwork:
-    from svc.features.content.hubert_layouts import convert_hubert, hubert_layout_in
-    from svc.features.content.hubert_module import HubertModule
-
     found = hubert_layout_in(weights)
     assert found is not None
     layout, layers, projected = found

@@ -8,19 +8,19 @@ import soxr
 import torch
 from torch import Tensor
 
+from svc.checkpoints.layouts.hubert import convert_hubert
 from svc.checkpoints.safe_reading import read_state_dict
 from svc.checkpoints.weights import weights_file
 from svc.errors import UserError
 from svc.features.content.base import ContentEncoder, FrameGrid, checked_audio
-from svc.features.content.hubert_layouts import convert_hubert
-from svc.features.content.hubert_network import (
+from svc.features.content.standardisation import standardised
+from svc.hashing import file_sha256
+from svc.models.hubert import (
     FRAME_SAMPLES,
     SEEN_SAMPLES,
     HubertNetwork,
     fairseq2_wav2vec2,
 )
-from svc.features.content.standardisation import standardised
-from svc.hashing import file_sha256
 
 _RATE_HZ = 16_000
 _MARGIN_FRAMES = 64

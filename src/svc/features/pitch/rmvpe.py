@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from functools import cached_property
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchaudio.functional import melscale_fbanks
 
-from svc.checkpoints.safe_reading import read_state_dict
+from svc.checkpoints.layouts.rmvpe import load_rmvpe
 from svc.checkpoints.weights import weights_file
 from svc.errors import UserError
 from svc.features.pitch.base import Pitch, PitchTracker
@@ -20,7 +19,7 @@ from svc.features.pitch.contour import check_range, checked_samples, on_frames, 
 from svc.features.pitch.precision import Precision, precision_dtype
 from svc.features.pitch.salience import HIGHEST_HZ, bins_in_range, hz_near
 from svc.hashing import file_sha256
-from svc.models.rmvpe import MEL_BINS, PITCH_BINS, Rmvpe, RmvpeSize, state_faults
+from svc.models.rmvpe import MEL_BINS, PITCH_BINS, Rmvpe
 
 RATE_HZ = 16_000
 _HOP_SAMPLES = 160
@@ -30,7 +29,6 @@ _CONTEXT_FRAMES = 128
 """Added on both sides of a piece that is cut out of a longer recording; 1.28 s."""
 _INAUDIBLE = 1e-7
 """Of what varies by less, no bin of the mel would rise above its floor."""
-_FAULTS_SHOWN = 8
 
 
 class RmvpePitch(PitchTracker):
@@ -269,37 +267,6 @@ class RmvpeMel(nn.Module):
         )
         mel = self.filters @ spectrum[:, :frames].abs()
         return mel.clamp_min(_LOG_FLOOR).log()
-
-
-def load_rmvpe(file: Path) -> Rmvpe:
-    """The network with the weights of a file, of the published or another size.
-
-    Raises:
-        UserError: the file does not hold RMVPE's weights; it says which are missing or wrong.
-    """
-    return rmvpe_of(read_state_dict(file), file)
-
-
-def rmvpe_of(state: dict[str, Tensor], file: Path) -> Rmvpe:
-    """As `load_rmvpe`, of weights that are read already; `file` is for messages."""
-    last = state.get("cnn.weight")
-    published = last is None or last.dim() != 4
-    size = RmvpeSize() if last is None or published else RmvpeSize.of(state, last.shape[1])
-    if min(size.channels, size.levels, size.blocks, size.bottom_layers, size.gru_layers) < 1:
-        size = RmvpeSize()
-    with torch.device("meta"):  # no time for random weights
-        network = Rmvpe(size)
-    faults = state_faults(state, network)
-    if faults:
-        shown = "\n".join(f"  {fault}" for fault in faults[:_FAULTS_SHOWN])
-        more = len(faults) - _FAULTS_SHOWN
-        rest = f"\n  and {more} more" if more > 0 else ""
-        raise UserError(
-            f"pitch.model: {file} does not hold the weights of RMVPE:\n{shown}{rest}\n"
-            "Expected the published rmvpe.pt, or its tensors under the same names as safetensors."
-        )
-    network.to_empty(device="cpu").load_state_dict(state, strict=False)
-    return network
 
 
 def _reflected(length: int, padded: int) -> Tensor:

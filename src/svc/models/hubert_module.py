@@ -5,8 +5,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
-from svc.features.content.hubert_layouts import HubertWeights
-from svc.features.content.hubert_network import SEEN_SAMPLES, built_encoder
+from svc.models.hubert import SEEN_SAMPLES, built_encoder
+from svc.models.hubert_weights import HubertWeights
 
 
 class HubertModule(nn.Module):

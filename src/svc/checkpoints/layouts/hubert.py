@@ -20,28 +20,16 @@ import torch
 from torch import Tensor
 
 from svc.errors import UserError, UserErrors
-from svc.features.content.hubert_shape import (
+from svc.models.hubert_weights import (
     CONVOLUTIONS,
     HEAD_CHANNELS,
     HubertShape,
+    HubertWeights,
     expected_tensors,
 )
 
 _MAX_FAULTS = 12
 """Names of tensors shown before the rest is only counted."""
-
-
-@dataclass(frozen=True)
-class HubertWeights:
-    """Weights in svc's form."""
-
-    layout: str
-    """Name of the layout that they came in."""
-    shape: HubertShape
-    tensors: dict[str, Tensor]
-    """float32, by the names of fairseq2's modules."""
-    used: tuple[str, ...]
-    """Published names that they were made of."""
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from svc.errors import UserError
-from svc.features.content.hubert_layouts import HubertWeights
-from svc.features.content.hubert_modules import FourierPositionConvolution, PerHeadAttention
-from svc.features.content.hubert_shape import (
+from svc.models.hubert_modules import FourierPositionConvolution, PerHeadAttention
+from svc.models.hubert_weights import (
     CONVOLUTION_KERNELS,
     CONVOLUTION_STRIDES,
     HubertShape,
+    HubertWeights,
 )
 from svc.models.packed_linear import PackedLinear
 

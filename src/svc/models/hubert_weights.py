@@ -1,7 +1,9 @@
-"""The sizes of a HuBERT, and the names and shapes of its tensors in svc's form."""
+"""A HuBERT's weights in svc's form: its sizes, and the names and shapes of its tensors."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+
+from torch import Tensor
 
 HEAD_CHANNELS = 64
 """Width of an attention head in every published HuBERT; no file tells their number."""
@@ -36,6 +38,19 @@ class HubertShape:
     @property
     def heads(self) -> int:
         return self.channels // HEAD_CHANNELS
+
+
+@dataclass(frozen=True)
+class HubertWeights:
+    """Weights in svc's form."""
+
+    layout: str
+    """Name of the layout that they came in."""
+    shape: HubertShape
+    tensors: dict[str, Tensor]
+    """float32, by the names of fairseq2's modules."""
+    used: tuple[str, ...]
+    """Published names that they were made of."""
 
 
 def expected_tensors(shape: HubertShape) -> Iterator[tuple[str, tuple[int, ...]]]:
