@@ -1,24 +1,19 @@
 """The published layouts of HuBERT weights, and the one form that svc runs.
 
-HuBERT base (Hsu et al. 2021) is one network under three sets of names:
-
-- `bshall`: hubert-soft-0d54a1f4.pt of bshall/hubert; queries, keys and values are one matrix.
-- `fairseq`: checkpoints that fairseq trained, such as ContentVec's checkpoint_best_legacy_500.pt.
-- `transformers`: HubertModel, with or without a task's prefix `hubert.`.
-
-Here the names are those of fairseq2's modules, below `frontend.` and `encoder.`, and `projection.`
-for the final projection. The positional convolution's weight norm, of which torch has an old and a
-new spelling, is folded.
+HuBERT base (Hsu et al. 2021) is one network under several sets of names, which
+`svc.checkpoints.layouts.hubert_names` lists. Here the names are those of fairseq2's modules, below
+`frontend.` and `encoder.`, and `projection.` for the final projection. The positional convolution's
+weight norm, of which torch has an old and a new spelling, is folded.
 """
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from svc.checkpoints.layouts.hubert_names import HUBERT_LAYOUTS, HubertNames
 from svc.errors import UserError, UserErrors
 from svc.models.hubert_weights import (
     CONVOLUTIONS,
@@ -30,103 +25,6 @@ from svc.models.hubert_weights import (
 
 _MAX_FAULTS = 12
 """Names of tensors shown before the rest is only counted."""
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What a published layout calls the tensors; {} stands for a number."""
-
-    name: str
-    convolution: str
-    group_norm: str
-    feature_norm: str
-    feature_projection: str
-    position: str
-    norm: str
-    layer: str
-    """Prefix of a transformer layer."""
-    attention: dict[str, str]
-    """Ours to theirs, below a layer; without `.weight` and `.bias`."""
-    rest_of_layer: dict[str, str]
-    projection: str
-    unused: tuple[str, ...]
-    """Beginnings of names that are of use in training only."""
-    fused_attention: str | None = None
-    """Name of one matrix [3C, C] in the place of queries, keys and values, below a layer."""
-
-
-_BSHALL = _Layout(
-    name="bshall",
-    convolution="feature_extractor.conv{}.weight",
-    group_norm="feature_extractor.norm0",
-    feature_norm="feature_projection.norm",
-    feature_projection="feature_projection.projection",
-    position="positional_embedding.conv",
-    norm="norm",
-    layer="encoder.layers.{}.",
-    attention={"self_attn.output_proj": "self_attn.out_proj"},
-    fused_attention="self_attn.in_proj_",
-    rest_of_layer={
-        "self_attn_layer_norm": "norm1",
-        "ffn.inner_proj": "linear1",
-        "ffn.output_proj": "linear2",
-        "ffn_layer_norm": "norm2",
-    },
-    projection="proj",
-    unused=("masked_spec_embed", "label_embedding."),
-)
-
-_FAIRSEQ = _Layout(
-    name="fairseq",
-    convolution="feature_extractor.conv_layers.{}.0.weight",
-    group_norm="feature_extractor.conv_layers.0.2",
-    feature_norm="layer_norm",
-    feature_projection="post_extract_proj",
-    position="encoder.pos_conv.0",
-    norm="encoder.layer_norm",
-    layer="encoder.layers.{}.",
-    attention={
-        "self_attn.q_proj": "self_attn.q_proj",
-        "self_attn.k_proj": "self_attn.k_proj",
-        "self_attn.v_proj": "self_attn.v_proj",
-        "self_attn.output_proj": "self_attn.out_proj",
-    },
-    rest_of_layer={
-        "self_attn_layer_norm": "self_attn_layer_norm",
-        "ffn.inner_proj": "fc1",
-        "ffn.output_proj": "fc2",
-        "ffn_layer_norm": "final_layer_norm",
-    },
-    projection="final_proj",
-    unused=("mask_emb", "label_embs_concat", "target_glu."),
-)
-
-_TRANSFORMERS = _Layout(
-    name="transformers",
-    convolution="feature_extractor.conv_layers.{}.conv.weight",
-    group_norm="feature_extractor.conv_layers.0.layer_norm",
-    feature_norm="feature_projection.layer_norm",
-    feature_projection="feature_projection.projection",
-    position="encoder.pos_conv_embed.conv",
-    norm="encoder.layer_norm",
-    layer="encoder.layers.{}.",
-    attention={
-        "self_attn.q_proj": "attention.q_proj",
-        "self_attn.k_proj": "attention.k_proj",
-        "self_attn.v_proj": "attention.v_proj",
-        "self_attn.output_proj": "attention.out_proj",
-    },
-    rest_of_layer={
-        "self_attn_layer_norm": "layer_norm",
-        "ffn.inner_proj": "feed_forward.intermediate_dense",
-        "ffn.output_proj": "feed_forward.output_dense",
-        "ffn_layer_norm": "final_layer_norm",
-    },
-    projection="final_proj",
-    unused=("masked_spec_embed", "lm_head.", "projector.", "classifier."),
-)
-
-_LAYOUTS = (_BSHALL, _FAIRSEQ, _TRANSFORMERS)
 _PREFIXES = ("module.", "hubert.")
 _WEIGHT_NORM_NAMES = (
     ("weight_g", "weight_v"),
@@ -154,7 +52,7 @@ def convert_hubert(
     if layout is None:
         raise UserError(
             f"{file} is in none of the known layouts of HuBERT: expected a tensor "
-            f"{' or '.join(x.convolution.format(0) for x in _LAYOUTS)}, found "
+            f"{' or '.join(x.convolution.format(0) for x in HUBERT_LAYOUTS)}, found "
             f"{', '.join(sorted(found)[:6])}, ... ({len(found)} in all)."
         )
     layers = _layers_in(found, layout)
@@ -187,18 +85,18 @@ def hubert_layout_in(published: Mapping[str, Tensor]) -> tuple[str, int, bool] |
     return layout.name, _layers_in(found, layout), f"{layout.projection}.weight" in found
 
 
-def _layout_of(found: Mapping[str, Tensor]) -> _Layout | None:
-    return next((x for x in _LAYOUTS if x.convolution.format(0) in found), None)
+def _layout_of(found: Mapping[str, Tensor]) -> HubertNames | None:
+    return next((x for x in HUBERT_LAYOUTS if x.convolution.format(0) in found), None)
 
 
-def _layers_in(found: Mapping[str, Tensor], layout: _Layout) -> int:
+def _layers_in(found: Mapping[str, Tensor], layout: HubertNames) -> int:
     layers = 0
     while any(name.startswith(layout.layer.format(layers)) for name in found):
         layers += 1
     return layers
 
 
-def _used(names: set[str], published: Mapping[str, Tensor], layout: _Layout) -> tuple[str, ...]:
+def _used(names: set[str], published: Mapping[str, Tensor], layout: HubertNames) -> tuple[str, ...]:
     """The published names, prefixes and all, of tensors that are used; of queries, keys and values
     in one that one."""
     if layout.fused_attention:
@@ -218,7 +116,7 @@ def _without_prefix(name: str) -> str:
     return name
 
 
-def _names(layout: _Layout, layers: int) -> Iterator[tuple[str, str]]:
+def _names(layout: HubertNames, layers: int) -> Iterator[tuple[str, str]]:
     """Our name and the layout's, of every tensor but the weight-normed one."""
     for ours, place in CONVOLUTIONS:
         yield ours, layout.convolution.format(place)
@@ -241,7 +139,9 @@ def _names(layout: _Layout, layers: int) -> Iterator[tuple[str, str]]:
             yield f"{ours}.{kind}", f"{theirs}.{kind}"
 
 
-def _split_attention(found: dict[str, Tensor], layout: _Layout, layers: int) -> dict[str, Tensor]:
+def _split_attention(
+    found: dict[str, Tensor], layout: HubertNames, layers: int
+) -> dict[str, Tensor]:
     """Queries, keys and values apart, where the layout has them in one."""
     split = dict(found)
     if layout.fused_attention is None:
@@ -255,7 +155,7 @@ def _split_attention(found: dict[str, Tensor], layout: _Layout, layers: int) -> 
     return split
 
 
-def _folded_position(found: dict[str, Tensor], layout: _Layout) -> tuple[Tensor, set[str]]:
+def _folded_position(found: dict[str, Tensor], layout: HubertNames) -> tuple[Tensor, set[str]]:
     """The positional convolution's weight [C, C / groups, kernel], and the names it came from.
 
     Its norm is per tap, over both widths (`weight_norm` with dim 2).
@@ -274,7 +174,7 @@ def _folded_position(found: dict[str, Tensor], layout: _Layout) -> tuple[Tensor,
 
 def _shape(
     found: dict[str, Tensor],
-    layout: _Layout,
+    layout: HubertNames,
     layer: int,
     projection: bool,
     position: Tensor,
@@ -312,7 +212,7 @@ def _check(
     tensors: dict[str, Tensor],
     shape: HubertShape,
     names: dict[str, str],
-    layout: _Layout,
+    layout: HubertNames,
     left_over: set[str],
     file: Path,
 ) -> None:
