@@ -14,8 +14,9 @@ from torch.nn import functional
 from svc.audio.spec import AudioSpec
 from svc.diffusion.samplers.base import Sampler
 from svc.errors import UserError
-from svc.inference.analysis import Analysis, Extractors
+from svc.inference.analysis import Extractors
 from svc.inference.chunking import join, of_few_lengths, plan_chunks
+from svc.inference.conditioning import check_shift, conditioning_of
 from svc.inference.devices import Precision, check_precision, choose_device
 from svc.inference.loading import extractors_of, load_model, load_vocoder, singer_of
 from svc.inference.output import limit_peaks, matching_gain, silence_gate
@@ -32,7 +33,6 @@ from svc.inference.speaker_mixing import (
 from svc.models.conditioner import Conditioning
 from svc.models.mel_singer import MelSinger
 
-MAX_SHIFT_SEMITONES = 24.0
 MAX_RATE_HZ = 192_000
 
 _ANALYSIS_SHARE = 0.2
@@ -292,39 +292,6 @@ class Converter:
             self.refinement.extractors.analyse(audio, self.spec), speaker, 0.0
         )
         return replace(its_own, f0_hz=conditioning.f0_hz, voiced=conditioning.voiced)
-
-
-def conditioning_of(analysis: Analysis, speaker: Tensor, shift_semitones: float) -> Conditioning:
-    """What a model is told about a whole recording, B = 1, on the CPU.
-
-    Args:
-        analysis: of the recording.
-        speaker: index into the model's speaker table [1], or weights that mix its rows.
-        shift_semitones: transposition of the melody.
-    """
-    return Conditioning(
-        content=analysis.content[None],
-        f0_hz=analysis.f0_hz[None] * 2 ** (shift_semitones / 12),
-        voiced=analysis.voiced[None],
-        energy=analysis.energy[None],
-        speaker=speaker,
-        # Formants stay those of the speaker: the key shift describes how the training audio
-        # was transposed, and nothing here is transposed but the melody.
-        key_shift_semitones=torch.zeros(1),
-    )
-
-
-def check_shift(semitones: float) -> None:
-    """Whether a transposition is within reason.
-
-    Raises:
-        UserError: more than two octaves, or not a number.
-    """
-    if not -MAX_SHIFT_SEMITONES <= semitones <= MAX_SHIFT_SEMITONES:
-        raise UserError(
-            f"pitch_shift={semitones} must lie between {-MAX_SHIFT_SEMITONES:g} and "
-            f"{MAX_SHIFT_SEMITONES:g} semitones (12 is an octave)."
-        )
 
 
 def _part_of(progress: Progress, start: float, stop: float) -> Progress:

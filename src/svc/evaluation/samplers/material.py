@@ -11,7 +11,7 @@ from svc.diffusion.sampling import initial_noise
 from svc.errors import UserError
 from svc.evaluation.vocoder.material import Sample, demo_phrases, recordings
 from svc.inference.analysis import Extractors
-from svc.inference.converter import conditioning_of
+from svc.inference.conditioning import conditioning_of
 from svc.models.conditioner import Conditioning
 
 PIECES = 3
