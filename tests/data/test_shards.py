@@ -20,7 +20,7 @@ from store_material import (
     write_dataset,
     write_voice,
 )
-from svc.data.extraction import Recipe
+from svc.data.recipe import Recipe
 from svc.data.shards import Shard, ShardReport, prepare_shard
 from svc.data.sources import FolderSource
 from svc.data.store import FeatureStore

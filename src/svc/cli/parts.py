@@ -95,7 +95,7 @@ def prepare_share(
     progress: bool,
 ) -> "ShardReport":
     """Extract a shard of the configured dataset into its feature store."""
-    from svc.data.extraction import Recipe
+    from svc.data.recipe import Recipe
     from svc.data.shards import prepare_shard
 
     folder, preparation = Path(config["paths"]["store_dir"]), config["preparation"]

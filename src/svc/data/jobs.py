@@ -16,8 +16,9 @@ from rich.progress import (
 )
 
 from svc.audio.io import probe
-from svc.data.extraction import Job, Outcome, Recipe
+from svc.data.extraction import Job, Outcome
 from svc.data.process_pool import available_cores
+from svc.data.recipe import Recipe
 from svc.data.report import SkippedFile, reason_of
 from svc.data.sources import Recording
 from svc.data.store import Feature

@@ -6,8 +6,9 @@ from typing import Any
 
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.content import ContentPerturbation
-from svc.data.extraction import Recipe, RecordingExtractor
+from svc.data.extraction import RecordingExtractor
 from svc.data.jobs import plan_jobs, run_jobs
+from svc.data.recipe import Recipe
 from svc.data.report import PreparationReport, SkippedFile, report_speakers
 from svc.data.settings import PartFactory
 from svc.data.shards import recorded_failures

@@ -13,8 +13,9 @@ from pathlib import Path
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from svc.data.extraction import Job, Recipe
+from svc.data.extraction import Job
 from svc.data.jobs import failure_of, plan_jobs, run_jobs
+from svc.data.recipe import Recipe
 from svc.data.report import SkippedFile
 from svc.data.sources import RecordingSource
 from svc.data.store_writer import FailureRecord, StoreWriter

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import torch
 
-from svc.data.extraction import Job, Outcome, Recipe, RecordingExtractor
+from svc.data.extraction import Job, Outcome, RecordingExtractor
 from svc.data.process_pool import count_workers, run_in_processes
+from svc.data.recipe import Recipe
 from svc.data.slice_features import ALL_FEATURES
 from svc.data.store import Feature
 from svc.data.store_writer import StoreWriter
