@@ -10,9 +10,9 @@ from lightning.pytorch import Trainer
 
 from svc.models.denoiser import MelDenoiser
 from svc.models.discriminators import Discriminators
-from svc.models.nsf_hifigan import UpsamplingStage
 from svc.models.period_discriminator import MultiPeriodDiscriminator, PeriodDiscriminator
 from svc.models.scale_discriminator import MultiScaleDiscriminator, ScaleDiscriminator
+from svc.models.upsampling_stage import UpsamplingStage
 from svc.models.wavenet import WaveNet
 from svc.training.callbacks.compilation import CompileNetworks, compiled_parts
 from svc.training.network_module import NetworkModule

@@ -13,119 +13,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from svc.models.chunked import upsample_in_chunks
-from svc.models.normalisation import fold_weight_norm, weight_norm
+from svc.models.normalisation import fold_weight_norm
 from svc.models.sine_source import F0Upsampling, Randomness, SineSource
 from svc.models.source_shaper import SourceShaper
+from svc.models.upsampling_stage import UpsamplingStage, same_length_convolution
 from svc.models.vocoder import Vocoder
 
-LEAKY_SLOPE = 0.1
 # The published generators end with PyTorch's default slope.
 LAST_LEAKY_SLOPE = 0.01
-
-
-def _conv(
-    channels_in: int, channels_out: int, kernel: int, dilation: int = 1, gain: float = 1.0
-) -> nn.Conv2d:
-    """Weight-normed convolution over time that keeps the length."""
-    conv = nn.Conv2d(
-        channels_in,
-        channels_out,
-        (1, kernel),
-        dilation=(1, dilation),
-        padding=(0, dilation * (kernel - 1) // 2),
-    )
-    _initialise(conv.weight, channels_in * kernel, gain)
-    return weight_norm(conv)
-
-
-def _initialise(weight: Tensor, inputs: int, gain: float = 1.0) -> None:
-    """Keeps the power of a signal behind a leaky ReLU (He et al. 2015), times gain squared.
-
-    The published generators start at a standard deviation of 0.01 everywhere, which lets hardly
-    anything through: at a learning rate of 2e-4, the mel distance after some 450 steps of a small
-    generator was 1.19 so and 1.08 with this.
-    """
-    nn.init.normal_(weight, 0.0, gain * math.sqrt(2 / inputs))
-
-
-class ResidualBlock(nn.Module):
-    """Pairs of a dilated and a plain convolution, each pair with a shortcut (HiFi-GAN, type 1).
-
-    Args:
-        channels: C.
-        kernel: of every convolution, odd.
-        dilations: one pair each.
-    """
-
-    def __init__(self, channels: int, kernel: int, dilations: Sequence[int]) -> None:
-        super().__init__()
-        self.dilated = nn.ModuleList(_conv(channels, channels, kernel, d) for d in dilations)
-        # Close to the identity at first.
-        self.plain = nn.ModuleList(_conv(channels, channels, kernel, gain=0.2) for _ in dilations)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, 1, T] -> [B, C, 1, T]."""
-        for dilated, plain in zip(self.dilated, self.plain, strict=True):
-            y = dilated(F.leaky_relu(x, LEAKY_SLOPE))
-            x = plain(F.leaky_relu_(y, LEAKY_SLOPE)).add_(x)
-        return x
-
-
-class UpsamplingStage(nn.Module):
-    """Transposed convolution, the source at the new rate, and the mean of parallel residual blocks.
-
-    Args:
-        channels_in: channels before; half as many come out.
-        rate: factor by which the length grows.
-        kernel: of the transposed convolution; kernel - rate must be even.
-        source_stride: samples of the source per sample of this stage.
-        resblock_kernels: one residual block each.
-        resblock_dilations: dilations of each residual block.
-    """
-
-    def __init__(
-        self,
-        channels_in: int,
-        rate: int,
-        kernel: int,
-        source_stride: int,
-        resblock_kernels: Sequence[int],
-        resblock_dilations: Sequence[Sequence[int]],
-    ) -> None:
-        super().__init__()
-        channels = channels_in // 2
-        self.channels = channels
-        self.rate = rate
-        self.reach = _stage_reach(rate, kernel, resblock_kernels, resblock_dilations)
-        """Steps of the input on each side of a step that can influence its output."""
-        self.upsample = nn.ConvTranspose2d(
-            channels_in, channels, (1, kernel), (1, rate), padding=(0, (kernel - rate) // 2)
-        )
-        _initialise(self.upsample.weight, channels_in * kernel // rate)
-        weight_norm(self.upsample)
-        source_kernel = 2 * source_stride if source_stride > 1 else 1
-        self.source = nn.Conv2d(
-            1, channels, (1, source_kernel), (1, source_stride), padding=(0, source_stride // 2)
-        )
-        self.blocks = nn.ModuleList(
-            ResidualBlock(channels, k, d)
-            for k, d in zip(resblock_kernels, resblock_dilations, strict=True)
-        )
-
-    def forward(self, x: Tensor, source: Tensor) -> Tensor:
-        """x [B, C, 1, T], source [B, 1, 1, T * rate * source_stride] -> [B, C / 2, 1, T * rate]."""
-        x = self.upsample(F.leaky_relu(x, LEAKY_SLOPE)) + self.source(source)
-        total: Tensor = self.blocks[0](x)
-        for index in range(1, len(self.blocks)):
-            total = self.blocks[index](x).add_(total)
-        return total.div_(len(self.blocks))
-
-    def forward_in_chunks(self, x: Tensor, source: Tensor) -> Tensor:
-        """The same, in pieces that fit into the caches of a CPU."""
-        return upsample_in_chunks(
-            self, x, source, channels=self.channels, rate=self.rate, reach=self.reach
-        )
 
 
 class NsfHifiGan(Vocoder):
@@ -180,7 +75,7 @@ class NsfHifiGan(Vocoder):
             sample_rate_hz, self.hop_samples, harmonics, f0_upsampling=f0_upsampling
         )
         # Log mels lie around -6, and the weights are made for inputs around 1.
-        self.input = _conv(mel_bins, initial_channels, 7, gain=1 / 6)
+        self.input = same_length_convolution(mel_bins, initial_channels, 7, gain=1 / 6)
         self.stages = nn.ModuleList()
         channels, source_stride = initial_channels, self.hop_samples
         for rate, kernel in zip(upsample_rates, upsample_kernels, strict=True):
@@ -191,7 +86,7 @@ class NsfHifiGan(Vocoder):
                 )
             )
             channels //= 2
-        self.output = _conv(channels, 1, 7, gain=0.01 if shaped_source else 0.1)
+        self.output = same_length_convolution(channels, 1, 7, gain=0.01 if shaped_source else 0.1)
         self.receptive_frames = _receptive_frames(self.stages)
         """Frames of context on each side that can influence a frame's samples."""
         self.shaper: SourceShaper | None = None
@@ -292,17 +187,6 @@ def _check_blocks(kernels: Sequence[int], dilations: Sequence[Sequence[int]]) ->
         )
     if any(kernel % 2 == 0 for kernel in kernels):
         raise ValueError(f"resblock_kernels {list(kernels)} must be odd")
-
-
-def _stage_reach(
-    rate: int, kernel: int, resblock_kernels: Sequence[int], dilations: Sequence[Sequence[int]]
-) -> int:
-    """Input steps on each side of an upsampling stage that can influence an output step."""
-    blocks = max(
-        sum(kernel // 2 * (dilation + 1) for dilation in block_dilations)
-        for kernel, block_dilations in zip(resblock_kernels, dilations, strict=True)
-    )
-    return math.ceil((blocks + (kernel + rate) // 2) / rate)
 
 
 def _receptive_frames(stages: Iterable[nn.Module]) -> int:

@@ -9,10 +9,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import nn
 
 from svc.models.denoiser import MelDenoiser
-from svc.models.nsf_hifigan import UpsamplingStage
 from svc.models.period_discriminator import PeriodDiscriminator
 from svc.models.scale_discriminator import ScaleDiscriminator
 from svc.models.spectrogram_discriminator import SpectrogramDiscriminator
+from svc.models.upsampling_stage import UpsamplingStage
 from svc.models.wavenet import WaveNet
 from svc.training.network_module import NetworkModule
 
