@@ -8,14 +8,8 @@ import pytest
 import torch
 
 from svc.audio.io import read_audio
-from svc.audio.slicing import (
-    Slice,
-    find_cuts,
-    frame_levels_db,
-    silence_threshold_db,
-    slice_at_silences,
-    slice_levels,
-)
+from svc.audio.levels import frame_levels_db, silence_threshold_db
+from svc.audio.slicing import Slice, find_cuts, slice_at_silences, slice_levels
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError
 
@@ -218,20 +212,7 @@ def test_real_voices_lose_nothing_but_silence(shared: Path) -> None:
         assert kept.square().sum() > 0.9999 * audio.square().sum()
 
 
-# --- levels and cuts -----------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("level_db", [-60.0, -15.0, -3.1])
-def test_levels_are_rms(level_db: float) -> None:
-    levels_db = frame_levels_db(joined(tone(1, level_db), noise_db=-200), SPEC)
-    assert levels_db.shape == (86,)
-    # 512 samples are not a whole number of periods, hence the tolerance.
-    assert levels_db == pytest.approx(np.full(86, level_db), abs=1.0)
-    assert levels_db.mean() == pytest.approx(level_db, abs=0.05)
-
-
-def test_levels_have_a_floor() -> None:
-    assert (frame_levels_db(torch.zeros(2048), SPEC) == -120).all()
+# --- cuts ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("seed", range(5))

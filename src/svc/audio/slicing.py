@@ -9,21 +9,13 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from torch import Tensor
 
+from svc.audio.levels import Levels, decibel_of, frame_levels_db, power_of, silence_threshold_db
 from svc.audio.spec import AudioSpec
 from svc.errors import UserError
 
-Levels = NDArray[np.float64]
-
-ABSOLUTE_SILENCE_DB = -70.0
-"""Frames below this RMS, relative to full scale, are silent however quiet the recording is."""
 MIN_RECORDING_S = 0.5
 """Shorter recordings give no slice: there is no phrase in them to learn from."""
 
-_FLOOR_DB = -120.0
-_LEVEL_SPAN_S = 0.4
-"""The level of a recording is its loudest stretch of this length, so that no click defines it."""
-_NOISE_HEADROOM_DB = 6.0
-_NOISE_ALLOWANCE_DB = 10.0
 _CUT_SPAN_S = 0.1
 _CUT_PENALTY_DB = 10.0
 """What one more cut must gain in quietness to be worth it."""
@@ -135,43 +127,6 @@ def slice_levels(
     return slices
 
 
-def frame_levels_db(audio: Tensor, spec: AudioSpec) -> Levels:
-    """RMS of every whole frame in dB relative to full scale, floored at -120 dB.
-
-    Args:
-        audio: [T].
-
-    Returns:
-        [N] with N = T // spec.hop_samples.
-    """
-    if audio.dim() != 1:
-        raise ValueError(f"audio must be [T] and is {tuple(audio.shape)}.")
-    samples = audio.detach().float().cpu().numpy()
-    frames = spec.frames(len(samples))
-    grid = samples[: frames * spec.hop_samples].reshape(frames, spec.hop_samples)
-    power = np.einsum("nt,nt->n", grid, grid).astype(np.float64) / spec.hop_samples
-    return _decibel(power)
-
-
-def silence_threshold_db(levels_db: Levels, spec: AudioSpec, silence_db: float = -50.0) -> float:
-    """RMS in dB below which frames of this recording count as silent.
-
-    `silence_db` below the loudest 0.4 s; or 6 dB above the noise of the room (the fifth percentile)
-    where that is higher, but by no more than 10 dB, because a pianissimo may be quieter than that;
-    and never under -70 dB.
-
-    Args:
-        levels_db: [N] from `frame_levels_db`.
-    """
-    if len(levels_db) == 0:
-        return ABSOLUTE_SILENCE_DB
-    span = max(1, round(_LEVEL_SPAN_S * spec.frame_rate_hz))
-    level_db = float(_decibel(_moving_mean(_power(levels_db), span)).max())
-    noise_db = float(np.percentile(levels_db, 5)) + _NOISE_HEADROOM_DB
-    wanted_db = level_db + silence_db
-    return max(min(max(wanted_db, noise_db), wanted_db + _NOISE_ALLOWANCE_DB), ABSOLUTE_SILENCE_DB)
-
-
 def find_cuts(
     levels_db: Levels, spec: AudioSpec, max_s: float, min_s: float | None = None
 ) -> list[int]:
@@ -229,10 +184,10 @@ def find_cuts(
 def _cut_costs_db(levels_db: Levels, spec: AudioSpec) -> Levels:
     """[N + 1]: cost of a cut before each frame; nothing at the end, where no cut is made."""
     half = max(1, round(_CUT_SPAN_S / 2 * spec.frame_rate_hz))
-    power = _power(levels_db)
+    power = power_of(levels_db)
     # An even number of frames, half of them on either side of the cut.
     around = sliding_window_view(np.pad(power, half, mode="edge"), 2 * half).mean(axis=1)
-    cost = _decibel(around)
+    cost = decibel_of(around)
     cost += _CUT_PENALTY_DB - cost.min()
     cost[-1] = 0.0
     return cost
@@ -295,18 +250,3 @@ def _frame_limits(spec: AudioSpec, min_s: float, max_s: float) -> tuple[int, int
     # Rounding up must not make two of the shortest longer than one of the longest.
     min_frames = min(math.ceil(min_s * spec.frame_rate_hz), max_frames // 2)
     return max(1, min_frames), max_frames
-
-
-def _power(levels_db: Levels) -> Levels:
-    return np.asarray(10.0 ** (levels_db / 10), dtype=np.float64)
-
-
-def _decibel(power: Levels) -> Levels:
-    return np.asarray(10 * np.log10(np.maximum(power, 10 ** (_FLOOR_DB / 10))), dtype=np.float64)
-
-
-def _moving_mean(values: Levels, span: int) -> Levels:
-    """Mean over every `span` consecutive values; over all of them where there are fewer."""
-    span = min(span, len(values))
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    return np.asarray((total[span:] - total[:-span]) / span, dtype=np.float64)

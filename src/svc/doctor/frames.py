@@ -16,7 +16,7 @@ from scipy import fft
 from torch import Tensor
 
 from svc.audio.io import iter_audio
-from svc.audio.slicing import Levels, frame_levels_db
+from svc.audio.levels import Levels, frame_levels_db
 from svc.audio.spec import AudioSpec
 from svc.doctor.voices import PEAK_RATE_HZ, off_harmonic_shares
 from svc.features.pitch.contour import on_frames

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from svc.audio.decoding import Census, decode_blocks
-from svc.audio.slicing import Levels, silence_threshold_db
+from svc.audio.levels import Levels, silence_threshold_db
 from svc.doctor.frames import BAND_HZ, FRAME_S, SPEC, Floats
 
 LOWEST_HISTOGRAM_MIDI = 31

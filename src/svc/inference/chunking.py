@@ -17,7 +17,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from svc.audio.slicing import Levels, find_cuts, frame_levels_db
+from svc.audio.levels import Levels, frame_levels_db
+from svc.audio.slicing import find_cuts
 from svc.audio.spec import AudioSpec
 
 

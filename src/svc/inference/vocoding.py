@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from svc.audio.slicing import Levels
+from svc.audio.levels import Levels
 from svc.audio.spec import AudioSpec
 from svc.errors import UserErrors
 from svc.inference.chunking import Chunk, join, of_few_lengths, plan_chunks_by_level
