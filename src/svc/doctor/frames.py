@@ -73,6 +73,11 @@ def frames_of(path: Path) -> Frames:
     )
 
 
+def band_levels_db(power: Floats) -> Floats:
+    """Powers of bands in dB relative to full scale, of any shape; floored at -140 dB."""
+    return 10 * np.log10(np.maximum(power, 1e-14))
+
+
 def _analyse(audio: Tensor) -> Frames:
     """audio [T] at 44.1 kHz -> N = T // 512 frames."""
     samples = audio.numpy()

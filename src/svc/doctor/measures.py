@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from svc.audio.decoding import Census, decode_blocks
 from svc.audio.levels import Levels, silence_threshold_db
-from svc.doctor.frames import BAND_HZ, FRAME_S, SPEC, Floats
+from svc.doctor.frames import BAND_HZ, SPEC, Floats, band_levels_db
 
 LOWEST_HISTOGRAM_MIDI = 31
 HISTOGRAM_SEMITONES = 57
@@ -28,8 +28,6 @@ _QUIETEST_SHARE = 0.1
 _MIN_NOISE_FRAMES = 10
 _FULL_SCALE = 0.999
 _FLAT_RUN = 3
-_FALL_DB, _FALL_SKIPPED_DB, _RISE_DB, _FALL_TOP_DB = 20.0, 5.0, 3.0, 12.0
-_FALL_BAND_HZ = (1000.0, 4000.0)
 
 
 @dataclass(frozen=True)
@@ -72,7 +70,7 @@ def bandwidth(band_power: Floats) -> Bandwidth:
     Args:
         band_power: [N, K].
     """
-    db = _decibel(band_power)
+    db = band_levels_db(band_power)
     loud, quiet = np.percentile(db, [95, 10], axis=0)
     floor_db = max(-108.0, float(loud.max()) - 90.0)
     varies = np.maximum(loud, floor_db) - np.maximum(quiet, floor_db) > 6
@@ -157,55 +155,6 @@ def noise_floor_db(levels_db: Floats, f0_hz: Floats) -> float | None:
     return _mean_db(levels_db[unvoiced])
 
 
-def decay_times_s(band_power: Floats) -> list[float]:
-    """Reverberation times read off the ends of notes and words, one for each end.
-
-    After a sound ends, its level falls no faster than the room lets it. Every uninterrupted fall by
-    20 dB from a loud frame, in the octaves from 1 to 4 kHz, is timed from -5 to -20 dB and
-    stretched to 60 dB, as T15 is read off an impulse response (ISO 3382). Slow ends of the
-    singer's own make it longer: a low percentile of many is the room (`reverberation_s`).
-
-    Args:
-        band_power: [N, K].
-
-    Returns:
-        Times in s, at least about 0.06 (the analysis window's own).
-    """
-    low, high = (int(hz / BAND_HZ) for hz in _FALL_BAND_HZ)
-    levels = _decibel(band_power[:, low:high].sum(axis=1))
-    if len(levels) < 2:
-        return []
-    loud_db = float(np.percentile(levels, 90)) - _FALL_TOP_DB
-    times: list[float] = []
-    start = 0
-    while start < len(levels) - 1:
-        if levels[start] < loud_db or levels[start + 1] >= levels[start]:
-            start += 1
-            continue
-        stop = _end_of_fall(levels, start)
-        if stop is None:
-            start += 1
-            continue
-        fall = levels[start : stop + 1]
-        frames = _crossing(fall, fall[0] - _FALL_DB) - _crossing(fall, fall[0] - _FALL_SKIPPED_DB)
-        times.append(float(frames * FRAME_S * 60 / (_FALL_DB - _FALL_SKIPPED_DB)))
-        start = stop
-    return times
-
-
-def reverberation_s(decays_s: Sequence[float], at_least: int = 2) -> float | None:
-    """The room's reverberation time as far as the voice shows it: the lower quartile.
-
-    It is a hint and comes out short, because the direct sound is a part of every fall. Measured on
-    synthetic singers with the direct sound 6 dB above the echo: 0.07 to 0.11 dry, 0.15 in a room of
-    0.2 s, 0.24 to 0.36 of 0.5 s, 0.48 to 0.65 of 1 s, 1.2 of 2 s.
-
-    Returns:
-        None with fewer than `at_least` decays.
-    """
-    return float(np.percentile(decays_s, 25)) if len(decays_s) >= at_least else None
-
-
 def several_voices(off_harmonic: Floats) -> float | None:
     """How much of the tonal part does not belong to the leading voice, 0 to 1.
 
@@ -270,29 +219,6 @@ def _in_flat_run(block: Floats) -> NDArray[np.bool_]:
         for shift in range(_FLAT_RUN):
             same[shift : len(block) - _FLAT_RUN + 1 + shift] |= middle
     return same
-
-
-def _end_of_fall(levels: Floats, start: int) -> int | None:
-    """First frame that is 20 dB below `start`, if nothing rises by 3 dB on the way."""
-    lowest = levels[start]
-    for frame in range(start + 1, len(levels)):
-        level = levels[frame]
-        if level > min(lowest + _RISE_DB, levels[start]):
-            return None
-        lowest = min(lowest, level)
-        if level <= levels[start] - _FALL_DB:
-            return frame
-    return None
-
-
-def _crossing(fall: Floats, level_db: float) -> float:
-    """Fractional index at which a fall first passes a level."""
-    after = int(np.argmax(fall <= level_db))
-    return after - float((level_db - fall[after]) / (fall[after - 1] - fall[after]))
-
-
-def _decibel(power: Floats) -> Floats:
-    return 10 * np.log10(np.maximum(power, 1e-14))
 
 
 def _mean_db(levels_db: Floats) -> float:

@@ -15,6 +15,7 @@ from svc.doctor import measures
 from svc.doctor.duplicates import Duplicate, Fingerprint, find_duplicates, fingerprint
 from svc.doctor.frames import FRAME_S, Frames, frames_of
 from svc.doctor.measures import Bandwidth, F0Range
+from svc.doctor.reverberation import decay_times_s, reverberation_s
 from svc.errors import UserError
 
 _LOG = logging.getLogger(__name__)
@@ -117,7 +118,7 @@ def examine_recording(recording: Recording) -> Examined:
         raise AudioFileError(recording.path, "too short", reason)
     clipped, peak_db = measures.clipped_share(recording.path)
     frames = frames_of(recording.path)
-    decays_s = measures.decay_times_s(frames.band_power)
+    decays_s = decay_times_s(frames.band_power)
     return Examined(
         recording=recording,
         duration_s=info.duration_s,
@@ -130,7 +131,7 @@ def examine_recording(recording: Recording) -> Examined:
         level_db=measures.active_level_db(frames.levels_db),
         noise_floor_db=measures.noise_floor_db(frames.levels_db, frames.f0_hz),
         decays_s=tuple(decays_s),
-        reverberation_s=measures.reverberation_s(decays_s),
+        reverberation_s=reverberation_s(decays_s),
         silence_share=measures.silence_share(frames.levels_db),
         several_voices=measures.several_voices(frames.off_harmonic),
         f0=measures.f0_range(frames.f0_hz),

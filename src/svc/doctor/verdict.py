@@ -12,8 +12,9 @@ from typing import Literal
 import numpy as np
 
 from svc.doctor.advice import TITLES
-from svc.doctor.measures import LOWEST_HISTOGRAM_MIDI, reverberation_s, total_histogram
+from svc.doctor.measures import LOWEST_HISTOGRAM_MIDI, total_histogram
 from svc.doctor.recordings import Examination, Examined
+from svc.doctor.reverberation import reverberation_s
 
 Verdict = Literal["good", "usable", "fix these first"]
 Weight = Literal["fix", "know"]
@@ -25,7 +26,7 @@ costs less than mending them."""
 _FILE_DECAYS, _SPEAKER_DECAYS = 8, 4
 """How many ends of notes it takes to believe in the echo of a file, and of all of a speaker's."""
 _ROOM_S, _LARGE_ROOM_S = 0.35, 0.45
-"""Decay times of rooms of about 0.7 s and 0.9 s (`svc.doctor.measures.reverberation_s`)."""
+"""Decay times of rooms of about 0.7 s and 0.9 s (`svc.doctor.reverberation.reverberation_s`)."""
 
 
 @dataclass(frozen=True)
