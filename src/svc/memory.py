@@ -73,6 +73,13 @@ def in_gib(size_bytes: float, digits: int = 1) -> str:
     return f"{size_bytes / 2**30:.{digits}f} GiB"
 
 
+def total_bytes() -> int | None:
+    """Memory of the machine; None where the system does not say."""
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):  # Windows
+        return None
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
 def available_bytes() -> int | None:
     """Memory that this process can still take without anything being swapped out.
 

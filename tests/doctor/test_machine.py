@@ -1,5 +1,6 @@
 """What is said about a machine."""
 
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,6 +23,17 @@ def test_this_machine_is_described(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert machine.versions["torch"]
     assert "gradio" in machine.versions
     assert {item.name for item in machine.weights if item.present} == {"rmvpe"}
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="tells what is available")
+def test_free_memory_is_what_a_container_leaves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("svc.memory._left_by_control_groups", lambda: [2**28])
+    machine = inspect_machine(tmp_path)
+    assert machine.free_memory_gib == pytest.approx(0.25, abs=0.06)
+    assert machine.memory_gib is not None
+    assert machine.memory_gib > 0.25
 
 
 def test_without_a_gpu_training_elsewhere_is_advised(

@@ -1,6 +1,5 @@
 """What this machine can do."""
 
-import os
 import platform
 import shutil
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from svc.checkpoints import registry
 from svc.checkpoints.weights import checkpoints_folder, present_file
 from svc.data.process_pool import available_cores
 from svc.hardware import cpu_has_bf16_units
+from svc.memory import available_bytes, total_bytes
 from svc.training.devices import BF16_CAPABILITY
 
 _PACKAGES = (
@@ -65,6 +65,7 @@ class Machine:
     """That this process may use."""
     memory_gib: float | None
     free_memory_gib: float | None
+    """What this process can still take: of the machine, or of its container's limit."""
     disk: str
     """Folder that the free space was asked for."""
     free_disk_gib: float
@@ -98,7 +99,7 @@ def inspect_machine(disk: Path) -> Machine:
     place = disk.absolute()
     while not place.exists():
         place = place.parent
-    total_gib, free_gib = _memory_gib()
+    total_gib, free_gib = (_gib(size) for size in (total_bytes(), available_bytes()))
     return Machine(
         system=f"{platform.system()} {platform.release()}, Python {platform.python_version()}",
         cores=available_cores(),
@@ -193,17 +194,8 @@ def _cuda(index: int) -> Device:
     return Device(f"cuda:{index}", properties.name, memory_gib, tuple(precisions))
 
 
-def _memory_gib() -> tuple[float | None, float | None]:
-    """The machine's memory and what of it is free; None where the system does not say."""
-    info = Path("/proc/meminfo")
-    if not info.is_file():
-        if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
-            return None, None
-        return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / _GIB, 1), None
-    kib = {line.partition(":")[0]: float(line.split()[1]) for line in info.read_text().splitlines()}
-    total, free = (kib.get(key) for key in ("MemTotal", "MemAvailable"))
-    total_gib, free_gib = (None if x is None else round(x / 2**20, 1) for x in (total, free))
-    return total_gib, free_gib
+def _gib(size_bytes: int | None, digits: int = 1) -> float | None:
+    return None if size_bytes is None else round(size_bytes / _GIB, digits)
 
 
 def _version(package: str) -> str | None:
@@ -220,7 +212,7 @@ def _weights() -> tuple[PresentWeights, ...]:
             used_by=weights.used_by,
             file=weights.file,
             present=present_file(weights) is not None,
-            size_gib=None if weights.size_bytes is None else round(weights.size_bytes / _GIB, 2),
+            size_gib=_gib(weights.size_bytes, digits=2),
         )
         for name, weights in registry.entries().items()
     )
