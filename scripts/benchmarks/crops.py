@@ -25,6 +25,7 @@ from svc.data.demo.source import DemoSource
 from svc.data.device_cache import DeviceCache
 from svc.data.preparation import prepare
 from svc.data.sampling import CropDraw
+from svc.data.slice_arrays import CropParts, SliceArrays
 from svc.data.store import FeatureStore
 from svc.features.content.base import ContentEncoder, FrameGrid
 from svc.features.energy.rms import RmsEnergy
@@ -85,8 +86,9 @@ def measure(options: Options) -> Section:
     return {
         "settings": f"{CROP_FRAMES} frames, batches of {BATCH_SIZE}, one process with one torch "
         f"thread, as in a loading worker; {options.audio_minutes:g} minutes of synthetic singing "
-        f"with 256-channel content at 50 Hz. Mels are read where they are stored, else made later "
-        f"on the training device; that is measured beside it.",
+        f"with 256-channel content at 50 Hz. Mels are read where they are stored. Else those of "
+        f"crops from files are made later on the training device, which is measured beside it, and "
+        f"memory keeps the mels of whole slices.",
         "figures": figures,
     }
 
@@ -114,9 +116,14 @@ def _crops_per_s(
     augmentation: Augmentation | None = None,
 ) -> float:
     slices = store.split("train")
-    reader = CropReader(store, slices, AudioSpec(), place == "ram", augmentation)
-    cpu = torch.device("cpu")
-    device = DeviceCache(reader, store, slices, AudioSpec(), cpu) if place == "device" else None
+    spec, cpu = AudioSpec(), torch.device("cpu")
+    reader = CropReader(store, slices, spec, place == "ram", augmentation)
+    device = None
+    if place == "device":
+        arrays = SliceArrays(
+            store, slices, spec, CropParts.of(store, spec, augmentation, kept=True)
+        )
+        device = DeviceCache(arrays, store, slices, spec, cpu)
     draw = CropDraw(slices, CROP_FRAMES, seed=0)
     changes = AugmentationDraw(augmentation, seed=0) if augmentation else None
     crops = CropDataset(device or reader, draw, changes)

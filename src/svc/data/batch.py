@@ -60,18 +60,19 @@ class Batch(_OfTensors):
 
 @dataclass(frozen=True)
 class LoadedCrops(_OfTensors):
-    """A batch as it comes from the disk, its mel still to be made.
+    """A batch as it is read, its mel perhaps still to be made.
 
-    The mel is made where the training is, because that takes three times as long as reading on
-    one core, and next to nothing on a GPU. Shapes are those of `Batch` but for:
+    That is done where the training is, because it takes three times as long as reading on one core,
+    and next to nothing on a GPU. Shapes are those of `Batch` but for:
     """
 
     waveform: Tensor
-    """[B, (N + 2 * margin_frames) * hop_samples] float32: the audio with what lies around it."""
+    """[B, (N + 2 * margin_frames) * hop_samples] float32: the audio with what lies around it; zeros
+    beyond the end of a slice, or of its context."""
     margin_frames: int
-    """Frames of context on each side, for the windows of the mel; 0 where the mel is stored."""
+    """Frames of context on each side, for the windows of the mel; 0 where that is here."""
     mel: Tensor | None
-    """[B, mel_bins, N] where the dataset holds it."""
+    """[B, mel_bins, N] where it is stored or kept."""
     content: Tensor
     f0_hz: Tensor
     voiced: Tensor
@@ -86,15 +87,9 @@ class LoadedCrops(_OfTensors):
         Args:
             mel_of: on the same device.
         """
-        frames, hop = self.content.shape[1], mel_of.spec.hop_samples
-        padding = torch.arange(frames, device=self.waveform.device) >= self.lengths_frames[:, None]
-        waveform, mel = self.waveform, self.mel
+        mel, audio = self.mel, self.waveform
         if mel is None:
-            inside = slice(self.margin_frames, self.margin_frames + frames)
-            mel = mel_of(waveform)[:, :, inside]
-            mel = mel.masked_fill(padding[:, None], math.log(LOG_FLOOR))
-            waveform = waveform[:, inside.start * hop : inside.stop * hop]
-        audio = waveform.masked_fill(padding.repeat_interleave(hop, dim=1), 0.0)
+            mel, audio = self._made_mel(mel_of)
         return Batch(
             content=self.content,
             f0_hz=self.f0_hz,
@@ -107,6 +102,16 @@ class LoadedCrops(_OfTensors):
             key_shift_semitones=self.key_shift_semitones,
         )
 
+    def _made_mel(self, mel_of: MelSpectrogram) -> tuple[Tensor, Tensor]:
+        """The mel, and the audio [B, N * hop_samples] without its context."""
+        frames, hop = self.content.shape[1], mel_of.spec.hop_samples
+        padding = torch.arange(frames, device=self.waveform.device) >= self.lengths_frames[:, None]
+        inside = slice(self.margin_frames, self.margin_frames + frames)
+        mel = mel_of(self.waveform)[:, :, inside]
+        mel = mel.masked_fill(padding[:, None], math.log(LOG_FLOOR))
+        audio = self.waveform[:, inside.start * hop : inside.stop * hop]
+        return mel, audio.masked_fill(padding.repeat_interleave(hop, dim=1), 0.0)
+
 
 @dataclass(frozen=True)
 class CropPlaces(_OfTensors):
@@ -115,7 +120,9 @@ class CropPlaces(_OfTensors):
 
     places: Tensor
     """[B, 3] int64: slice, first frame, content variant (0 for the content as it is)."""
-    gains: Tensor
-    """[B] float64, wanted for the audio; 1 leaves it as it is."""
+    gains: Tensor | None
+    """[B] float64, wanted for the audio; 1 leaves it as it is, None leaves all as they are."""
     frames: int
     """N."""
+    padded: bool
+    """Whether any of them runs out of its slice."""

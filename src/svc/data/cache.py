@@ -9,7 +9,7 @@ import torch
 
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.parameters import Augmentation
-from svc.data.crop_reader import CropReader
+from svc.data.slice_arrays import CropParts
 from svc.data.store import FeatureStore, SliceRecord
 from svc.device_memory import free_bytes
 from svc.errors import UserError
@@ -34,10 +34,10 @@ _PLACE_BYTES = 20
 class TrainingSet:
     """What is to be kept."""
 
-    stored_bytes: int
-    """As it lies on the disk."""
+    ram_bytes: int
+    """In RAM."""
     device_bytes: int
-    """As it lies on a device."""
+    """On a device, gathered."""
     augmentation: Augmentation | None
     workers: int
     """Processes that load it from the disk or the RAM."""
@@ -45,25 +45,22 @@ class TrainingSet:
     @classmethod
     def of(
         cls,
-        reader: CropReader,
+        parts: CropParts,
         store: FeatureStore,
         slices: Sequence[SliceRecord],
         spec: AudioSpec,
         augmentation: Augmentation | None,
         workers: int,
     ) -> "TrainingSet":
-        """What `reader` reads of some slices of a store, from the manifest alone."""
+        """What the kept `parts` of some slices of a store take, from the manifest alone."""
         frames = sum(record.frames for record in slices)
         native = sum(record.content_frames for record in slices)
-        contents = 1 + (store.content_variants if "variants" in reader.features else 0)
-        mel_bytes = 2 * spec.mel_bins if "mel" in reader.features else 0
-        stored = (
-            frames * (2 * spec.hop_samples + 4 + 4 + mel_bytes)
-            + native * contents * 2 * store.content_channels
-        )
-        context_frames = 2 * reader.margin_frames * len(slices)
+        contents = 1 + (store.content_variants if "variants" in parts.features else 0)
+        content_bytes = native * contents * 2 * store.content_channels
+        ram_bytes = frames * parts.frame_bytes(spec) + content_bytes
+        context_frames = 2 * parts.margin_frames * len(slices)
         besides = context_frames * spec.hop_samples * 2 + frames * _PLACE_BYTES
-        return cls(stored, stored + besides, augmentation, workers)
+        return cls(ram_bytes, ram_bytes + besides, augmentation, workers)
 
 
 def place_for(
@@ -71,8 +68,8 @@ def place_for(
 ) -> Place:
     """Where the training set goes.
 
-    `auto` takes the device where that is a GPU, else the RAM, each where the set fits comfortably
-    and training loses nothing by it; else it leaves the files where they are.
+    `auto` takes the device, a CPU too, else the RAM, each where the set fits comfortably and
+    training loses nothing by it; else it leaves the files where they are.
 
     Args:
         wanted: the setting `data.cache`.
@@ -90,17 +87,21 @@ def place_for(
         return "device"
     if wanted != "auto":
         return wanted
-    comfortable = device.type == "cuda" and _fits(
-        training_set.device_bytes, free_bytes(device), COMFORTABLE_SHARE
-    )
-    if comfortable and _unsupported(training_set.augmentation) is None:
+    needed = _needed_bytes(training_set, device, sharers)
+    comfortable = _fits(needed, free_bytes(device), COMFORTABLE_SHARE)
+    if comfortable and _device_problem(training_set, device, sharers) is None:
         return "device"
     # Where workers are not forked, each of them would be sent a copy.
     shared = training_set.workers == 0 or multiprocessing.get_start_method() == "fork"
     free = free_bytes(torch.device("cpu"))
-    if shared and _fits(training_set.stored_bytes * sharers, free, COMFORTABLE_SHARE):
+    if shared and _fits(training_set.ram_bytes * sharers, free, COMFORTABLE_SHARE):
         return "ram"
     return "none"
+
+
+def _needed_bytes(training_set: TrainingSet, device: torch.device, sharers: int) -> int:
+    """Of the device's memory, by all who share that."""
+    return training_set.device_bytes * (sharers if device.type == "cpu" else 1)
 
 
 def _device_problem(training_set: TrainingSet, device: torch.device, sharers: int) -> str | None:
@@ -109,7 +110,7 @@ def _device_problem(training_set: TrainingSet, device: torch.device, sharers: in
         return f"datasets are kept on CUDA devices and CPUs only, and training runs on {device}."
     if (problem := _unsupported(training_set.augmentation)) is not None:
         return problem
-    needed = training_set.device_bytes * (sharers if device.type == "cpu" else 1)
+    needed = _needed_bytes(training_set, device, sharers)
     free = free_bytes(device)
     if free is None or _fits(needed, free, 1 - DEVICE_MARGIN):
         return None

@@ -22,6 +22,7 @@ from svc.data.dataset import (
 )
 from svc.data.device_cache import DeviceCache
 from svc.data.sampling import CropDraw, CropSampler, spread_crops
+from svc.data.slice_arrays import CropParts, SliceArrays
 from svc.data.store import FeatureStore
 from svc.errors import UserError
 from svc.memory import in_gib
@@ -221,16 +222,18 @@ class SvcDataModule(lightning.LightningDataModule):
         self._prepared_for = device
         store, spec, augmentation = self.store, self.spec, self._augmentation
         train, valid = store.split("train"), store.split("valid")
-        reader = CropReader(store, train, spec, augmentation=augmentation)
-        training_set = TrainingSet.of(reader, store, train, spec, augmentation, self._workers)
+        parts = CropParts.of(store, spec, augmentation, kept=True)
+        training_set = TrainingSet.of(parts, store, train, spec, augmentation, self._workers)
         place = place_for(self._cache, training_set, device, processes)
-        self._train.reader, self._on_device = reader, None
+        self._on_device = None
+        if place == "device":
+            arrays = SliceArrays(store, train, spec, parts)
+            self._train.reader = self._on_device = DeviceCache(arrays, store, train, spec, device)
+        else:
+            self._train.reader = CropReader(store, train, spec, place == "ram", augmentation)
         if place != "none":
             self._valid.reader = CropReader(store, valid, spec, in_ram=True)
-        if place == "ram":
-            self._train.reader = CropReader(store, train, spec, True, augmentation)
         if place == "device":
-            self._train.reader = self._on_device = DeviceCache(reader, store, train, spec, device)
             size = in_gib(training_set.device_bytes, 2)
             _logger.info("The training set lies in the memory of %s: %s.", device, size)
 

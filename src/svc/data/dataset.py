@@ -1,5 +1,6 @@
 """Training and validation crops as torch datasets that give whole batches."""
 
+import signal
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -12,7 +13,7 @@ from svc.data.augmentation.parameters import (
 )
 from svc.data.batch import CropPlaces, LoadedCrops
 from svc.data.crop_reader import CropReader
-from svc.data.sampling import Crop, CropDraw, CropSampler
+from svc.data.sampling import Crop, CropDraw
 from svc.data.store import FeatureStore
 from svc.errors import UserError
 
@@ -96,18 +97,30 @@ def already_batched(batch: Any) -> Any:
 
 
 class ResumableLoader(DataLoader[LoadedCrops | CropPlaces]):
-    """Tells Lightning, which warns otherwise, that training may go on within an epoch.
+    """A loader that a run may go on with within an epoch, whose workers outlast SIGTERM.
 
-    The position itself is kept by `SvcDataModule`, whose state Lightning restores first.
+    Its state, which is empty, tells Lightning so, which warns otherwise: the position is kept by
+    `SvcDataModule`.
+
+    Args:
+        dataset: gives whole batches.
+        options: of `DataLoader`.
     """
 
-    batch_sampler: CropSampler
+    def __init__(self, dataset: Dataset[LoadedCrops | CropPlaces], **options: Any) -> None:
+        super().__init__(dataset, worker_init_fn=_outlast_sigterm, **options)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"batches_seen": self.batch_sampler.position}
+        return {}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.batch_sampler.position = int(state_dict["batches_seen"])
+        pass
+
+
+def _outlast_sigterm(worker: int) -> None:
+    """Batch systems, and whoever watches over several processes, send SIGTERM to the workers too.
+    The one that trains still needs them, to complete its update and save; they end with it."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
 
 
 def augmentation_draw(

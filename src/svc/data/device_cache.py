@@ -20,8 +20,8 @@ from svc.audio.mel import LOG_FLOOR
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.parameters import SampleAugmentation
 from svc.data.batch import CropPlaces, LoadedCrops
-from svc.data.crop_reader import CropReader
 from svc.data.sampling import Crop
+from svc.data.slice_arrays import SliceArrays
 from svc.data.store import AUDIO_FULL_SCALE, FeatureStore, SliceRecord
 from svc.features.interpolation import neighbours
 
@@ -33,7 +33,7 @@ class DeviceCache:
     content do not.
 
     Args:
-        reader: reads `slices`, once.
+        arrays: those of `slices`, read once.
         store: the prepared dataset.
         slices: the slices that crops count from.
         spec: framing and mel.
@@ -46,17 +46,19 @@ class DeviceCache:
 
     def __init__(
         self,
-        reader: CropReader,
+        arrays: SliceArrays,
         store: FeatureStore,
         slices: Sequence[SliceRecord],
         spec: AudioSpec,
         device: torch.device,
     ) -> None:
         self.device = device
-        self._hop, self._margin = spec.hop_samples, reader.margin_frames
-        variants = store.content_variants if "variants" in reader.features else 0
+        parts = arrays.parts
+        self._hop, self._margin = spec.hop_samples, parts.margin_frames
+        variants = store.content_variants if "variants" in parts.features else 0
         frames = np.array([record.frames for record in slices], dtype=np.int64)
         native = np.array([record.content_frames for record in slices], dtype=np.int64)
+        self._frames = frames.tolist()
         self._frame_starts = _starts(frames)
         self._audio_starts = _starts(frames + 2 * self._margin)
         self._content_starts = _starts(native * (1 + variants))
@@ -73,10 +75,11 @@ class DeviceCache:
         self._right = torch.empty_like(self._left)
         self._weight = torch.empty_like(self._f0)
         self._mel: Tensor | None = None
-        if "mel" in reader.features:
-            self._mel = torch.empty(total, spec.mel_bins, dtype=torch.float16, device=device)
+        if "mel" in parts.features:
+            mel_type = torch.float32 if parts.mel_is_made else torch.float16
+            self._mel = torch.empty(total, spec.mel_bins, dtype=mel_type, device=device)
         for index, record in enumerate(slices):
-            self._load(reader, store, spec, index, record)
+            self._load(arrays, store, spec, index, record)
 
         speakers = [store.speaker_index(record.speaker) for record in slices]
         # One row per slice: what of it a gather needs, looked up by one gather itself.
@@ -96,14 +99,14 @@ class DeviceCache:
 
     def _load(
         self,
-        reader: CropReader,
+        arrays: SliceArrays,
         store: FeatureStore,
         spec: AudioSpec,
         index: int,
         record: SliceRecord,
     ) -> None:
         """Put a slice at its place."""
-        found = reader.whole(index)
+        found = arrays.whole(index)
         span = slice(self._frame_starts[index], self._frame_starts[index] + record.frames)
         first = self._audio_starts[index]
         last = first + record.frames + 2 * self._margin
@@ -136,18 +139,24 @@ class DeviceCache:
 
         Raises:
             ValueError: the crops differ in length, or something is to happen that needs the audio
-                to be resampled.
+                to be resampled or, where mels of whole slices are kept, changes it.
         """
         samples = augmented or [SampleAugmentation()] * len(crops)
         if any(sample.speed != 1.0 for sample in samples):
             raise ValueError("crops on the device cannot be played at another speed")
+        changed = any(sample.changes_sound for sample in samples)
+        if changed and self._mel is not None:
+            raise ValueError("kept mels are not those of audio that augmentation has changed")
         (frames,) = {crop.frames for crop in crops}
         places = [
             (crop.slice_index, crop.first_frame, sample.content_variant)
             for crop, sample in zip(crops, samples, strict=True)
         ]
-        gains = [10 ** (sample.gain_db / 20) for sample in samples]
-        return CropPlaces(torch.tensor(places), torch.tensor(gains, dtype=torch.float64), frames)
+        gains = None
+        if changed:
+            gains = torch.tensor([10 ** (s.gain_db / 20) for s in samples], dtype=torch.float64)
+        padded = any(crop.first_frame + frames > self._frames[crop.slice_index] for crop in crops)
+        return CropPlaces(torch.tensor(places), gains, frames, padded)
 
     def crops_at(self, places: CropPlaces) -> LoadedCrops:
         """The crops, equal to what `CropReader.read` gives, on the device.
@@ -162,35 +171,38 @@ class DeviceCache:
         lengths = (slices - first).clamp(1, places.frames)
         offsets = torch.arange(places.frames + 2 * self._margin, device=self.device)
         within = offsets[: places.frames]
-        padding = within >= lengths[:, None]
-        within = torch.minimum(within, lengths[:, None] - 1)
+        padding = beyond = None  # most batches have none, and are spared masking
+        if places.padded:
+            padding = within >= lengths[:, None]
+            beyond = offsets >= lengths[:, None] + 2 * self._margin
+            within = torch.minimum(within, lengths[:, None] - 1)
+            offsets = torch.minimum(offsets, lengths[:, None] + 2 * self._margin - 1)
         rows = (frame_start + first)[:, None] + within
-        f0 = self._f0[rows].masked_fill(padding, 0.0)
-        energy = self._energy[rows].masked_fill(padding, 0.0)
+        f0 = _filled(self._f0[rows], padding)
+        energy = _filled(self._energy[rows], padding)
 
         content_start = content_start + variant * native
         content = self._content[content_start[:, None] + self._left[rows]].float()
         difference = self._content[content_start[:, None] + self._right[rows]].float() - content
         content += difference * self._weight[rows][..., None]
-        content.masked_fill_(padding[..., None], 0.0)
 
-        beyond = offsets >= lengths[:, None] + 2 * self._margin
-        last = lengths[:, None] + 2 * self._margin - 1
-        audio_rows = (audio_start + first)[:, None] + torch.minimum(offsets, last)
-        audio = self._audio[audio_rows].float().masked_fill_(beyond[..., None], 0.0).flatten(1)
-        gain = self._gain(places.gains, audio)
-        audio *= gain[:, None]
+        audio_rows = (audio_start + first)[:, None] + offsets
+        audio = _filled(self._audio[audio_rows].float(), beyond).flatten(1)
+        if places.gains is not None:
+            gain = self._gain(places.gains, audio)[:, None]
+            audio *= gain
+            energy *= gain
         return LoadedCrops(
             waveform=audio.mul_(float(np.float32(1 / AUDIO_FULL_SCALE))),
             margin_frames=self._margin,
-            mel=self._stored_mel(rows, padding),
-            content=content,
+            mel=self._whole_mel(rows, padding),
+            content=_filled(content, padding),
             f0_hz=f0.abs(),
             voiced=f0 > 0,
-            energy=energy * gain[:, None],
+            energy=energy,
             lengths_frames=lengths,
             speaker=speaker,
-            key_shift_semitones=torch.zeros_like(gain),
+            key_shift_semitones=torch.zeros_like(f0[:, 0]),
         )
 
     def _gain(self, wanted: Tensor, audio: Tensor) -> Tensor:
@@ -199,13 +211,19 @@ class DeviceCache:
         peaks = (audio.abs().amax(1) / self._full_scale).double().clamp(min=1e-9)
         return torch.where(wanted == 1.0, 1.0, torch.minimum(wanted, 1 / peaks)).float()
 
-    def _stored_mel(self, rows: Tensor, padding: Tensor) -> Tensor | None:
-        """[B, M, N] where the store holds it."""
+    def _whole_mel(self, rows: Tensor, padding: Tensor | None) -> Tensor | None:
+        """[B, M, N] where mels of whole slices are kept."""
         if self._mel is None:
             return None
-        mel = self._mel[rows].float()
-        mel.masked_fill_(padding[..., None], math.log(LOG_FLOOR))
+        mel = _filled(self._mel[rows].float(), padding, math.log(LOG_FLOOR))
         return mel.transpose(1, 2).contiguous()
+
+
+def _filled(rows: Tensor, padding: Tensor | None, value: float = 0.0) -> Tensor:
+    """`rows`, [B, N, ...], with `value` where padding [B, N] is."""
+    if padding is None:
+        return rows
+    return rows.masked_fill_(padding.view(*padding.shape, *[1] * (rows.dim() - 2)), value)
 
 
 def _starts(lengths: NDArray[np.int64]) -> NDArray[np.int64]:
