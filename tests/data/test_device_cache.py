@@ -5,11 +5,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning
 import numpy as np
 import pytest
 import torch
 
+from data.recorder import Recorder, trainer
 from store_material import SPEC, prepare_small, write_dataset, write_voice
 from svc.data import cache as cache_module
 from svc.data.augmentation.content import ContentPerturbation
@@ -235,38 +235,12 @@ def test_auto_sends_no_copies_to_workers(monkeypatch: pytest.MonkeyPatch) -> Non
     assert place_for("auto", training_set(1, workers=0), GPU) == "ram"
 
 
-class Recorder(lightning.LightningModule):
-    """Trains nothing and keeps what it was given."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = torch.nn.Parameter(torch.zeros(1))
-        self.seen: list[Batch] = []
-
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        self.seen.append(batch)
-        return self.weight.sum()
-
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.parameters(), lr=0.1)
-
-
 def test_a_trainer_sees_the_same_batches(store: FeatureStore, tmp_path: Path) -> None:
     seen = []
     for cache in ("none", "device"):
         recorder = Recorder()
-        trainer = lightning.Trainer(
-            default_root_dir=tmp_path,
-            max_steps=10,
-            limit_val_batches=0,
-            accelerator="cpu",
-            logger=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            enable_checkpointing=False,
-            use_distributed_sampler=False,
-        )
-        trainer.fit(recorder, datamodule=data_module(store, cache=cache))
+        module = data_module(store, cache=cache)
+        trainer(tmp_path, 10, limit_val_batches=0).fit(recorder, datamodule=module)
         seen.append(recorder.seen)
     assert len(seen[0]) == 10
     for one, other in zip(*seen, strict=True):
