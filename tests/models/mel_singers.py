@@ -1,4 +1,4 @@
-"""Tiny singers that sample mels, for tests."""
+"""Tiny singers that sample mels, what they are told, and a vocoder, for tests."""
 
 from typing import Any
 
@@ -47,7 +47,7 @@ def tiny_parts(use_energy: bool = True) -> dict[str, Any]:
     }
 
 
-def tiny_vocoder(mel_bins: int = MEL_BINS) -> NsfHifiGan:
+def tiny_vocoder(mel_bins: int = MEL_BINS, **settings: Any) -> NsfHifiGan:
     return NsfHifiGan(
         mel_bins=mel_bins,
         initial_channels=16,
@@ -55,6 +55,7 @@ def tiny_vocoder(mel_bins: int = MEL_BINS) -> NsfHifiGan:
         upsample_kernels=(16, 8),
         resblock_kernels=(3,),
         resblock_dilations=((1, 3),),
+        **settings,
     )
 
 

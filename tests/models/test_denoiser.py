@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 
+from models.invariants import assert_every_parameter_learned
 from svc.checkpoints.layouts.denoiser import translate_denoiser
 from svc.models.denoiser import MelDenoiser, step_embedding
 from svc.models.wavenet import WaveNet
@@ -120,9 +121,7 @@ def test_starts_at_zero_and_every_parameter_learns() -> None:
     torch.nn.init.normal_(denoiser.backbone.output.weight)
     x, condition = torch.randn(2, 6, 9), torch.randn(2, 5, 9)
     denoiser(x, torch.tensor([5.0, 700.0]), denoiser.prepare(condition)).square().sum().backward()
-    for name, parameter in denoiser.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+    assert_every_parameter_learned(denoiser)
 
 
 def test_the_default_size_is_fifty_five_million() -> None:

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.invariants import assert_every_parameter_learned
 from svc.checkpoints.layouts.discriminators import find_discriminators
 from svc.models.discriminators import DiscriminatorOutput, Discriminators
 from svc.models.period_discriminator import MultiPeriodDiscriminator
@@ -129,9 +130,7 @@ def test_every_parameter_and_the_audio_get_gradients() -> None:
     output = discriminators(audio)
     sum(x.square().mean() for x in flat(output)).backward()  # type: ignore[union-attr]
     assert audio.grad.abs().min() > 0  # type: ignore[union-attr]
-    for name, parameter in discriminators.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+    assert_every_parameter_learned(discriminators)
 
 
 def test_refuses_what_it_cannot_do() -> None:

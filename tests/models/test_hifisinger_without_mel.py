@@ -3,11 +3,14 @@
 import pytest
 import torch
 
-from models.test_hifisinger import conditioning
+from models.invariants import (
+    assert_a_crop_with_its_context_sings_the_same,
+    assert_every_parameter_learned,
+)
+from models.mel_singers import conditioning, tiny_vocoder
 from svc.models.conditioner import Conditioner
 from svc.models.feature_fuser import FeatureFuser
 from svc.models.hifisinger import HifiSinger
-from svc.models.nsf_hifigan import NsfHifiGan
 
 
 def tiny(channels: int = 8, decoder_channels: int = 8, **settings: bool) -> HifiSinger:
@@ -23,15 +26,7 @@ def tiny(channels: int = 8, decoder_channels: int = 8, **settings: bool) -> Hifi
             key_shift_encoding="semitones",
         ),
         FeatureFuser(channels),
-        NsfHifiGan(
-            mel_bins=decoder_channels,
-            initial_channels=16,
-            upsample_rates=(8, 4),
-            upsample_kernels=(16, 8),
-            resblock_kernels=(3,),
-            resblock_dilations=((1, 3),),
-            shaped_source=settings.pop("shaped_source", False),
-        ),
+        tiny_vocoder(decoder_channels, shaped_source=settings.pop("shaped_source", False)),
         **({"level_from_energy": False, "mel_bottleneck": False} | settings),
     )
 
@@ -65,29 +60,16 @@ def test_the_fuser_is_two_layers_at_every_frame() -> None:
     assert torch.equal(fuser(x, x), fuser(x, torch.zeros_like(x)))
 
 
-@torch.inference_mode()
 def test_a_crop_with_its_context_sings_the_same() -> None:
     singer = tiny().eval()
     assert singer.receptive_frames == singer.decoder.receptive_frames
-    reach = singer.receptive_frames
-    inputs = conditioning(1, 3 * reach + 4)
-    source = 0.1 * torch.randn(1, 1, inputs.frames * 32)
-    whole = singer(inputs, source=source).audio
-    start, stop = reach // 2, 3 * reach
-    crop = singer(inputs.crop(start, stop), source=source[..., start * 32 : stop * 32]).audio
-    inner = slice((start + reach) * 32, (stop - reach) * 32)
-    torch.testing.assert_close(
-        crop[..., reach * 32 : -reach * 32], whole[..., inner], atol=1e-6, rtol=0
-    )
+    assert_a_crop_with_its_context_sings_the_same(singer)
 
 
 def test_every_parameter_learns_from_audio() -> None:
     singer, inputs = tiny(), conditioning(2, 6)
-    inputs.key_shift_semitones.fill_(2.0)
     singer(inputs, rng=0).audio.square().mean().backward()
-    for name, parameter in singer.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
+    assert_every_parameter_learned(singer)
 
 
 @pytest.mark.parametrize(

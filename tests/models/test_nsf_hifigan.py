@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from models.invariants import assert_every_parameter_learned
 from svc.checkpoints.layouts.nsf_hifigan import translate_generator
 from svc.models import chunked
 from svc.models.nsf_hifigan import NsfHifiGan
@@ -117,9 +118,7 @@ def test_pieces_join_to_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_every_parameter_learns() -> None:
     generator = tiny()
     generator(*random_inputs(4, batch=2), rng=0).square().mean().backward()
-    for name, parameter in generator.named_parameters():
-        assert parameter.grad is not None, name
-        assert torch.isfinite(parameter.grad).all(), name
+    assert_every_parameter_learned(generator)
 
 
 @pytest.mark.parametrize(
