@@ -61,31 +61,22 @@ def test_what_is_exported_sings_as_the_checkpoint_did(
     assert 0 < float(difference) < 1e-6
 
 
-def test_an_exported_model_lends_its_vocoder(
-    terminal: Terminal, checkpoint: Callable[..., Path]
+@pytest.mark.parametrize(
+    ("singer", "second", "setting"),
+    [("diffsvc", "nsf_hifigan", "vocoder"), ("hifisinger", "diffsvc", "refine.checkpoint")],
+)
+def test_an_exported_model_takes_part_as_its_checkpoint_does(
+    terminal: Terminal, checkpoint: Callable[..., Path], singer: str, second: str, setting: str
 ) -> None:
+    """A vocoder that it lends, or a refinement."""
     write_song(terminal)
-    singer, vocoder = checkpoint("diffsvc"), checkpoint("nsf_hifigan")
-    terminal("svc-export", f"checkpoint={vocoder}", "output=vocoder.safetensors")
+    model, run = checkpoint(singer), checkpoint(second)
+    terminal("svc-export", f"checkpoint={run}", "output=second.safetensors")
     sung = []
-    for file in (vocoder, "vocoder.safetensors"):
+    for file in (run, "second.safetensors"):
         terminal(
-            *("svc-infer", f"checkpoint={singer}", "input=song.wav", "output=sung.wav"),
-            *("speaker=anna", f"vocoder={file}"),
-        )
-        sung.append(read_audio(terminal.folder / "sung.wav"))
-    assert torch.equal(*sung)
-
-
-def test_an_exported_model_refines(terminal: Terminal, checkpoint: Callable[..., Path]) -> None:
-    write_song(terminal)
-    singer, refiner = checkpoint("hifisinger"), checkpoint("diffsvc")
-    terminal("svc-export", f"checkpoint={refiner}", "output=refiner.safetensors")
-    sung = []
-    for file in (refiner, "refiner.safetensors"):
-        terminal(
-            *("svc-infer", f"checkpoint={singer}", "input=song.wav", "output=sung.wav"),
-            *("speaker=anna", f"refine.checkpoint={file}"),
+            *("svc-infer", f"checkpoint={model}", "input=song.wav", "output=sung.wav"),
+            *("speaker=anna", f"{setting}={file}"),
         )
         sung.append(read_audio(terminal.folder / "sung.wav"))
     assert torch.equal(*sung)

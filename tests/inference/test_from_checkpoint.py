@@ -16,6 +16,7 @@ from svc.features.content.mfcc import MfccContent
 from svc.features.pitch.parselmouth import ParselmouthPitch
 from svc.inference.converter import Converter
 from svc.models.hifisinger import HifiSinger
+from tiny_checkpoint import VOCODER
 
 CONFIG: dict[str, Any] = {
     "arch": {
@@ -32,14 +33,7 @@ CONFIG: dict[str, Any] = {
                 "dilation_cycle": 4,
                 "out_channels": 8,
             },
-            "decoder": {
-                "_target_": "svc.models.nsf_hifigan.NsfHifiGan",
-                "initial_channels": 16,
-                "upsample_rates": [8, 8, 8],
-                "upsample_kernels": [16, 16, 16],
-                "resblock_kernels": [3],
-                "resblock_dilations": [[1, 3]],
-            },
+            "decoder": VOCODER,
         },
     },
     "content": {"_target_": "svc.features.content.mfcc.MfccContent"},

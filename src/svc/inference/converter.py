@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from svc.audio.decoding import MAX_RATE_HZ
 from svc.audio.spec import AudioSpec
 from svc.diffusion.samplers.base import Sampler
 from svc.errors import UserError
@@ -33,7 +34,6 @@ from svc.inference.speaker_mixing import (
 from svc.models.conditioner import Conditioning
 from svc.models.mel_singer import MelSinger
 
-MAX_RATE_HZ = 192_000
 
 _ANALYSIS_SHARE = 0.2
 """About the share of the time that analysis takes; for the progress alone."""
