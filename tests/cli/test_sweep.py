@@ -1,13 +1,16 @@
 """Jobs of a multirun: what is recorded of them, and how the command ends."""
 
 import csv
+import gc
 import os
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from command_line import Terminal
 from svc.cli import sweep
@@ -96,6 +99,24 @@ def test_failures_are_counted_and_give_the_exit_code(
     }
     for row in failed:
         assert f"  {row['job']} failed seed={row['seed']}: {row['reason']}" in said
+
+
+def test_a_job_that_failed_leaves_no_networks_behind(
+    multirun: Multirun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known: list[weakref.ref[Any]] = []
+
+    def failing(config: Any) -> float | None:
+        gc.collect()  # as svc-train does before it begins
+        assert [network() for network in known] == [None] * len(known)
+        network = torch.nn.Linear(1, 1)
+        known.append(weakref.ref(network))
+        raise RuntimeError("out of memory")
+
+    monkeypatch.setitem(globals(), "task", failing)
+    assert multirun("-m", "seed=1,2,3")[0] == 1
+    assert {row["reason"] for row in table()} == {"RuntimeError: out of memory"}
+    assert len(known) == 3
 
 
 def test_sigterm_ends_the_sweep_and_not_just_the_job(multirun: Multirun) -> None:

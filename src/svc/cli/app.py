@@ -81,15 +81,17 @@ def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Calla
             if isinstance(error, BrokenPipeError) and _nobody_reads():
                 sys.exit(0)
             code, message = _explain(config_name, error)
-            if code == EXIT_USER_MUST_CHANGE:
-                _remove_unused_run_folder()
-            if launched_elsewhere():
-                raise JobFailed(code, message) from None
-            if message:
-                print(f"{name}: {message}", file=sys.stderr)
-            if in_multirun():
-                raise JobFailed(code, "") from None
-            sys.exit(code)
+        # Hydra keeps what is raised to its end. From above, that would have the error as its
+        # context, and with it all that the job held: its networks, on a GPU.
+        if code == EXIT_USER_MUST_CHANGE:
+            _remove_unused_run_folder()
+        if launched_elsewhere():
+            raise JobFailed(code, message)
+        if message:
+            print(f"{name}: {message}", file=sys.stderr)
+        if in_multirun():
+            raise JobFailed(code, "")
+        sys.exit(code)
 
     return command
 
