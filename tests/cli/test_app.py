@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from svc.cli.quoting import in_full, quote_paths
+from svc.cli.quoting import in_full, options_first, quote_paths
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,30 @@ def test_a_comma_in_the_name_of_an_existing_file_is_no_sweep(tmp_path: Path) -> 
 def test_a_comma_means_a_sweep_only_where_one_is_asked_for() -> None:
     values = "input=größe.wav,other.wav"
     assert quote_paths([values]) == ["input='größe.wav,other.wav'"]
-    assert quote_paths(["-m", values]) == ["-m", values]
+    in_sweep = "input='größe.wav',other.wav"
+    assert quote_paths(["-m", values]) == ["-m", in_sweep]
+    assert quote_paths(["hparams_search=lr_grid", values])[1] == in_sweep
     assert quote_paths(["-m", "speaker=a,b"]) == ["-m", "speaker=a,b"]
     assert quote_paths(["-m", "speaker=a:7,b:3"]) == ["-m", "speaker='a:7,b:3'"]
+
+
+@pytest.mark.parametrize(
+    ("typed", "passed"),
+    [
+        ("dataset.path=a b (1),c", "dataset.path='a b (1)',c"),
+        ("dataset.path=a,b", "dataset.path=a,b"),
+        ("dataset.path='a b',c", "dataset.path='a b',c"),
+        ("dataset.path=choice(a,b)", "dataset.path=choice(a,b)"),
+        ("dataset.path=größe (1)", "dataset.path='größe (1)'"),
+        ("pretrained=null, it's [new].ckpt", r"pretrained=null,'it\'s [new].ckpt'"),
+    ],
+)
+def test_every_path_of_a_sweep_is_quoted_by_itself(typed: str, passed: str) -> None:
+    assert quote_paths([typed, "--multirun"])[0] == passed
+    assert quote_paths(["hparams_search=optuna", typed])[1] == passed
+
+
+def test_options_may_stand_anywhere() -> None:
+    typed = ["arch=diffsvc", "-m", "seed=1,2", "--config-dir", "mine", "~scheduler", "--cfg"]
+    passed = ["-m", "--config-dir", "mine", "--cfg", "arch=diffsvc", "seed=1,2", "~scheduler"]
+    assert options_first(typed) == passed

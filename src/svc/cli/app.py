@@ -11,7 +11,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, NoReturn
 
-from svc.cli.quoting import quote_paths
+from svc.cli.quoting import options_first, quote_paths
 from svc.config.paths import conf_dir
 from svc.errors import EndedOnRequest, UserError
 
@@ -34,7 +34,7 @@ def run_command(name: str, config_name: str, task: Callable[[Any], Any]) -> NoRe
     shown only where SVC_DEBUG=1 is set.
     """
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")  # Hydra then raises instead of exiting with 1
-    sys.argv = [sys.argv[0], *quote_paths(sys.argv[1:])]
+    sys.argv = [sys.argv[0], *quote_paths(options_first(sys.argv[1:]))]
     try:
         import hydra
 
