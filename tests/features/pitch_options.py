@@ -8,14 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import OmegaConf
 
+from svc.config.composition import composed
 from svc.config.instantiate import build
 from svc.config.paths import conf_dir
-from svc.config.resolvers import register_resolvers
-from svc.config.schema import register_schemas
 from svc.errors import UserError
 from svc.features.pitch.base import PitchTracker
 from svc.models.rmvpe import Rmvpe, RmvpeSize
@@ -130,12 +126,5 @@ def _built(option: str) -> PitchTracker | str:
 
 
 def _settings(option: str) -> dict[str, Any]:
-    register_schemas()
-    register_resolvers()
-    GlobalHydra.instance().clear()
-    needed = ["dataset.path=x", "content=mfcc", "paths.store_dir=s", "paths.run_dir=r"]
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        config = compose("preprocess", [*needed, f"pitch={option}"])
-    GlobalHydra.instance().clear()
-    node: Any = OmegaConf.to_container(config.pitch, resolve=True)
+    node = composed("preprocess", {"content": "mfcc", "pitch": option}, {})["pitch"]
     return {**node, "offline": True} if "offline" in node else dict(node)
