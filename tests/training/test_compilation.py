@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from lightning.pytorch import Trainer
+from torch import nn
 
 from svc.models.denoiser import MelDenoiser
 from svc.models.discriminators import Discriminators
@@ -15,6 +15,7 @@ from svc.models.scale_discriminator import MultiScaleDiscriminator, ScaleDiscrim
 from svc.models.upsampling_stage import UpsamplingStage
 from svc.models.wavenet import WaveNet
 from svc.training.callbacks.compilation import CompileNetworks, compiled_parts
+from svc.training.losses.gradient_penalty import r1_gradient_penalty
 from svc.training.network_module import NetworkModule
 from svc.training.runs import fit
 from training.tiny_mel_singer import tiny_module as tiny_mel_module
@@ -85,11 +86,34 @@ def test_a_denoiser_is_compiled(tmp_path: Path) -> None:
     assert len(convolutions) >= 2 * layers
 
 
-@pytest.mark.parametrize(("setting", "mode"), [(True, "default"), ("max-autotune",) * 2])
-def test_by_setting(tmp_path: Path, setting: bool | str, mode: str) -> None:
-    trainer: Trainer = tiny_trainer(tmp_path, 1, compile=setting)
-    (callback,) = (c for c in trainer.callbacks if isinstance(c, CompileNetworks))
-    assert callback.mode == mode
+@pytest.mark.parametrize(
+    ("setting", "mode"), [(True, "default"), ("max-autotune", "max-autotune-no-cudagraphs")]
+)
+def test_by_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, setting: bool | str, mode: str
+) -> None:
+    """Without CUDA graphs, which would overwrite what a step needs later."""
+    modes: list[str] = []
+    monkeypatch.setattr(nn.Module, "compile", lambda self, **options: modes.append(options["mode"]))
+    module = tiny_module()
+    fit(tiny_trainer(tmp_path, 1, compile=setting), module, TinyData())
+    assert modes == [mode] * len(list(compiled_parts(module)))
     assert not any(
         isinstance(c, CompileNetworks) for c in tiny_trainer(tmp_path, 1, compile=False).callbacks
     )
+
+
+def test_the_gradient_penalty_of_compiled_discriminators() -> None:
+    """It is differentiated twice, and what is compiled can be only once."""
+    torch.manual_seed(0)
+    judge = nn.Sequential(nn.Conv1d(1, 2, 3), nn.Tanh(), nn.Conv1d(2, 1, 3))
+    audio = torch.randn(2, 1, 16)
+
+    def slopes() -> list[torch.Tensor]:
+        penalty = r1_gradient_penalty(lambda x: [judge(x)], audio)
+        return list(torch.autograd.grad(penalty, [judge[0].weight, judge[2].weight]))
+
+    plain = slopes()
+    judge.compile(backend="aot_eager", dynamic=False)
+    judge(audio).sum().backward()
+    torch.testing.assert_close(slopes(), plain)

@@ -31,6 +31,11 @@ COMPILED = (
 """Parts without randomness and without a choice of ways: nearly all the work of a step is in them,
 and each compiles in one piece."""
 
+INDUCTOR_MODES = {"default": "default", "max-autotune": "max-autotune-no-cudagraphs"}
+"""What torch.compile calls them. CUDA graphs would write every step's results into the same memory;
+those of a generator would be overwritten while the discriminators are consulted, before its own
+backward pass, and accumulated gradients by the next batch."""
+
 VARIANTS = 64
 """Discriminators of one class differ in period or scale, and see a signal that takes a gradient
 and one that takes none. PyTorch runs what has more than 8 variants without compilation."""
@@ -63,7 +68,7 @@ class CompileNetworks(Callback):
         limits.recompile_limit = max(limits.recompile_limit, VARIANTS)
         for part in parts:
             if self.backend == "inductor":
-                part.compile(mode=self.mode, dynamic=False)
+                part.compile(mode=INDUCTOR_MODES[self.mode], dynamic=False)
             else:
                 part.compile(backend=self.backend, dynamic=False)
         if trainer.is_global_zero:
