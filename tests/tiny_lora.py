@@ -12,7 +12,7 @@ from svc.checkpoints.adapters import SPEAKER_TABLE, adapter_of
 from svc.checkpoints.facts import parent_of
 from svc.checkpoints.training_checkpoint import (
     TrainingProgress,
-    load_training_checkpoint,
+    load_trained_state,
     write_svc_state,
 )
 from svc.config.instantiate import build
@@ -24,7 +24,7 @@ def lora_training(
 ) -> tuple[Path, Path]:
     """A checkpoint of a LoRA training on a base that adds a speaker, and the adapter out of it.
     Names of the same length have learned the same."""
-    facts, weights = load_training_checkpoint(base)
+    facts, weights = load_trained_state(base)
     known = weights[SPEAKER_TABLE]
     rng = torch.Generator().manual_seed(len(name + speaker))
     row = known.mean(0, keepdim=True) + 0.5 * torch.randn(1, known.shape[1], generator=rng)

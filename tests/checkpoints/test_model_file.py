@@ -19,7 +19,7 @@ from svc.checkpoints.model_file import (
 )
 from svc.checkpoints.runs import checkpoint_to_convert_with
 from svc.checkpoints.slim_file import write_slim
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
+from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.config.instantiate import build
 from svc.errors import UserError
 from svc.inference.loading import load_model
@@ -34,7 +34,7 @@ def test_a_training_checkpoint_and_its_slim_file_are_one_model(
     checkpoint: Write, tmp_path: Path
 ) -> None:
     trained = checkpoint("diffsvc")
-    facts, weights = load_training_checkpoint(trained)
+    facts, weights = load_trained_state(trained)
     slim = tmp_path / "slim.safetensors"
     write_slim(slim, facts, weights)
     renamed = tmp_path / "slim.bin"  # a name says nothing
@@ -101,7 +101,7 @@ def test_cut_short(checkpoint: Write, tmp_path: Path) -> None:
 
 
 def test_weights_of_another_shape_are_named(checkpoint: Write, tmp_path: Path) -> None:
-    facts, weights = load_training_checkpoint(checkpoint("hifisinger"))
+    facts, weights = load_trained_state(checkpoint("hifisinger"))
     weights["mel_projection.weight"] = torch.zeros(128, 9, 1)
     write_slim(tmp_path / "a.safetensors", facts, weights)
     with pytest.raises(UserError, match="do not fit") as error:
@@ -110,7 +110,7 @@ def test_weights_of_another_shape_are_named(checkpoint: Write, tmp_path: Path) -
 
 
 def test_parts_of_others_are_not_built(checkpoint: Write, tmp_path: Path) -> None:
-    facts, weights = load_training_checkpoint(checkpoint("nsf_hifigan"))
+    facts, weights = load_trained_state(checkpoint("nsf_hifigan"))
     facts.config["arch"]["generator"] = {"_target_": "os.system", "command": "touch harmed"}
     write_slim(tmp_path / "a.safetensors", facts, weights)
     with pytest.raises(UserError, match=r"os\.system"):

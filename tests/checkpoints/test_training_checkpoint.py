@@ -12,7 +12,7 @@ from svc.checkpoints.facts import FORMAT_VERSION, CheckpointFacts
 from svc.checkpoints.training_checkpoint import (
     TrainingProgress,
     load_progress,
-    load_training_checkpoint,
+    load_trained_state,
     read_svc_state,
     write_svc_state,
 )
@@ -50,7 +50,7 @@ def save(path: Path, checkpoint: Any) -> Path:
 
 def test_facts_and_averaged_weights_come_back(tmp_path: Path) -> None:
     path = save(tmp_path / "a.ckpt", make_checkpoint())
-    facts, weights = load_training_checkpoint(path)
+    facts, weights = load_trained_state(path)
     assert facts == FACTS
     assert {name: value.tolist() for name, value in weights.items()} == {"input.weight": [1, 1]}
     assert load_progress(path) == PROGRESS
@@ -58,7 +58,7 @@ def test_facts_and_averaged_weights_come_back(tmp_path: Path) -> None:
 
 def test_trained_weights_serve_where_there_is_no_average(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(**{"generator.a": torch.full((1,), 2.0)})
-    _, weights = load_training_checkpoint(save(tmp_path / "a.ckpt", checkpoint))
+    _, weights = load_trained_state(save(tmp_path / "a.ckpt", checkpoint))
     assert {name: value.tolist() for name, value in weights.items()} == {"a": [2.0]}
 
 
@@ -70,7 +70,7 @@ def test_state_round_trip() -> None:
 
 def fails(path: Path, *expected: str) -> None:
     with pytest.raises(UserError) as error:
-        load_training_checkpoint(path)
+        load_trained_state(path)
     for words in (str(path), *expected):
         assert words in str(error.value)
     assert "Traceback" not in str(error.value)

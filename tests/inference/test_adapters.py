@@ -15,7 +15,7 @@ from svc.checkpoints.adapters import SPEAKER_TABLE, adapter_of, apply_adapters
 from svc.checkpoints.facts import parent_of
 from svc.checkpoints.model_file import read_model_file
 from svc.checkpoints.slim_file import write_slim
-from svc.checkpoints.training_checkpoint import load_training_checkpoint, read_checkpoint
+from svc.checkpoints.training_checkpoint import read_checkpoint
 from svc.errors import UserError
 from svc.hashing import file_sha256
 from svc.inference.converter import Converter
@@ -127,7 +127,7 @@ def test_slim_files_of_a_base_take_its_adapters_and_what_is_merged_becomes_one(
 ) -> None:
     base = checkpoint("hifisinger")
     trained, adapter = train(base, "carl", "carl")
-    expected = load_training_checkpoint(trained)[1]
+    expected = read_model_file(trained).generator
     model, slim = read_model_file(base), tmp_path / "slim.safetensors"
     for dtype, tolerance in ((torch.float32, 0.0), (torch.float16, 2e-3)):
         write_slim(slim, model.facts, model.generator, dtype=dtype)
@@ -149,7 +149,7 @@ def test_facts_say_where_a_voice_came_from_and_what_may_be_done_with_it(
     assert (facts.licence, facts.rank, facts.scale) == ("MIT", 4, 1.5)
     assert facts.parents == [parent_of(base, "svc", "CC BY 4.0")]
     stacked = load_model(base, [(adapter, 1.0)]).facts
-    assert stacked.licence == load_training_checkpoint(base)[0].licence
+    assert stacked.licence == read_model_file(base).facts.licence
     assert stacked.parents == [parent_of(adapter, "adapter", "MIT")]
 
 

@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from rich.console import Console
 
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
+from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.training.callbacks.progress import TrainingProgressBar, duration_text
 from svc.training.callbacks.samples import ValidationSamples
 from svc.training.file_loggers import RunTensorBoardLogger
@@ -57,7 +57,7 @@ def test_last_and_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
     assert sorted(os.listdir(folder)) == ["best.ckpt", "last.ckpt"]
     assert saved_step(folder / "best.ckpt") == 4
     assert saved_step(folder / "last.ckpt") == 8
-    facts, weights = load_training_checkpoint(folder / "best.ckpt")
+    facts, weights = load_trained_state(folder / "best.ckpt")
     assert facts == FACTS
     tiny_module().generator.load_state_dict(weights)
 

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import CSVLogger
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
+from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.errors import UserErrors
 from svc.models.conditioner import Conditioner
 from svc.models.feature_fuser import FeatureFuser
@@ -181,7 +181,7 @@ def test_ten_nonfinite_steps_in_a_row_stop_training(tmp_path: Path) -> None:
         train(tmp_path, 30, data)
     assert "after 3 generator updates" in str(error.value)
     assert data.taken == list(range(13))
-    _, weights = load_training_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    _, weights = load_trained_state(tmp_path / "checkpoints" / "last.ckpt")
     assert weights
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
 

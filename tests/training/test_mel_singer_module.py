@@ -6,7 +6,7 @@ import torch
 from lightning.pytorch.loggers import CSVLogger
 from torch import nn
 
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
+from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.training.callbacks.samples import ValidationSamples
 from svc.training.inputs import conditioning_of
 from svc.training.losses.mel import mel_l1_sums
@@ -116,7 +116,7 @@ def test_checkpoint_holds_the_vocoder_once(tmp_path: Path) -> None:
     module = tiny_module("diffusion")
     fit(tiny_trainer(tmp_path, 2), module, TinyData())
     path = tmp_path / "checkpoints" / "last.ckpt"
-    _, weights = load_training_checkpoint(path)
+    _, weights = load_trained_state(path)
     nn.Module.load_state_dict(tiny_singer("diffusion"), weights)
     state = torch.load(path, weights_only=True)["state_dict"]
     name = "vocoder.output.bias"

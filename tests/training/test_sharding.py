@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from svc.checkpoints.adapters import SPEAKER_TABLE
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
+from svc.checkpoints.model_file import read_model_file
 from svc.errors import UserError
 from svc.training.distributed import DataParallelStrategy
 from svc.training.sharding import ShardedStrategy
@@ -124,8 +124,8 @@ def test_sharded_and_data_parallel_runs_are_the_same(
     assert first["skipped"] == wanted["skipped"]
     found = last(tmp_path / "sharded")
     assert outline(found) == outline(last(tmp_path / "whole"))
-    _, weights = load_training_checkpoint(tmp_path / "sharded" / "checkpoints" / "last.ckpt")
-    tiny_singer("flow").load_state_dict(weights)
+    model = read_model_file(tmp_path / "sharded" / "checkpoints" / "last.ckpt")
+    tiny_singer("flow").load_state_dict(model.generator)
 
 
 def test_networks_that_are_not_worth_it_are_refused() -> None:

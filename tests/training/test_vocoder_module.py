@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from svc.checkpoints.training_checkpoint import load_training_checkpoint
+from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.errors import UserError, UserErrors
 from svc.models.discriminators import Discriminators
 from svc.models.griffin_lim import GriffinLim
@@ -87,7 +87,7 @@ def test_it_trains_validates_and_its_checkpoint_loads(tmp_path: Path, precision:
     ]
     assert all(changed)
     assert math.isfinite(float(trainer.callback_metrics["valid_loss"]))
-    facts, weights = load_training_checkpoint(tmp_path / "checkpoints" / "last.ckpt")
+    facts, weights = load_trained_state(tmp_path / "checkpoints" / "last.ckpt")
     assert facts == FACTS
     tiny_generator().decoder.load_state_dict(weights)
 

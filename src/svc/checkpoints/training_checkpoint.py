@@ -61,9 +61,9 @@ def read_svc_state(checkpoint: Mapping[str, Any]) -> tuple[TrainingProgress, dic
     return TrainingProgress(**state["progress"]), state["scalers"]
 
 
-def load_training_checkpoint(path: str | Path) -> tuple[CheckpointFacts, dict[str, Tensor]]:
-    """Facts and generator weights of a training checkpoint, on the CPU, with what LoRA learned in
-    the weights.
+def load_trained_state(path: str | Path) -> tuple[CheckpointFacts, dict[str, Tensor]]:
+    """Facts and generator weights of a training checkpoint, on the CPU, as they were trained: with
+    low-rank updates beside the weights. (`svc.checkpoints.model_file` reads models to sing with.)
 
     The file is read with `weights_only=True`, so that it cannot run code. The moving average of
     the generator's weights is preferred to the weights being trained.
@@ -72,14 +72,6 @@ def load_training_checkpoint(path: str | Path) -> tuple[CheckpointFacts, dict[st
         UserError: no such file, not a checkpoint, cut short, from a newer version, without our
             facts, or with NaN or infinite weights.
     """
-    path = Path(path)
-    checkpoint = read_checkpoint(path)
-    return facts_in(checkpoint, path), generator_in(checkpoint, path)
-
-
-def load_trained_state(path: str | Path) -> tuple[CheckpointFacts, dict[str, Tensor]]:
-    """As `load_training_checkpoint`, with low-rank updates beside the weights, as they were
-    trained."""
     path = Path(path)
     checkpoint = read_checkpoint(path)
     return facts_in(checkpoint, path), _trained_state(checkpoint, path)
@@ -131,7 +123,7 @@ def load_progress(path: str | Path) -> TrainingProgress:
     """Where the run stood when the checkpoint was written; does not read the weights.
 
     Raises:
-        UserError: see `load_training_checkpoint`.
+        UserError: see `read_checkpoint`.
     """
     return read_svc_state(read_checkpoint(Path(path)))[0]
 

@@ -103,11 +103,6 @@ def add_lora(
     return [f"{name}.weight" for name in layers]
 
 
-def has_lora(state: Mapping[str, Tensor]) -> bool:
-    """Whether a state dict holds low-rank updates beside its weights."""
-    return any(name.endswith(_UP) for name in state)
-
-
 def split_lora_state(
     state: Mapping[str, Tensor],
 ) -> tuple[dict[str, Tensor], dict[str, LowRankDelta]]:
