@@ -244,6 +244,20 @@ def test_position_resumes_within_and_across_epochs(small: FeatureStore) -> None:
         assert_same(one, other)
 
 
+def test_another_batch_size_goes_on_with_the_crops_that_come_next(small: FeatureStore) -> None:
+    taken = data_module(small, batch_size=8)
+    taken.set_position(7)
+    crops = taken.crops(64).waveform
+    for size, after in ((4, 56), (16, 48), (8, 56)):
+        resumed = data_module(small, batch_size=size)
+        resumed.load_state_dict(taken.state_dict())
+        first = next(iter(resumed.train_dataloader()))
+        assert torch.equal(first.waveform, crops[after : after + size])
+    one_of_four = {**taken.state_dict(), "batch_size": 2, "processes": 4}
+    resumed.load_state_dict(one_of_four)
+    assert resumed.batches_seen == 7
+
+
 def test_an_epoch_is_as_long_as_the_audio(small: FeatureStore) -> None:
     frames = sum(record.frames for record in small.split("train"))
     assert data_module(small).batches_per_epoch == frames // 16 // 8
@@ -300,6 +314,24 @@ def test_trainer_resumes_with_the_batches_that_were_left(
     trainer(tmp_path, total).fit(resumed, datamodule=module, ckpt_path=tmp_path / "stopped.ckpt")
     assert sounds(begun) + sounds(resumed) == sounds(whole)
     assert module.batches_seen == total
+
+
+@pytest.mark.parametrize("size", [4, 16])
+def test_trainer_resumes_with_another_batch_size(
+    small: FeatureStore, tmp_path: Path, size: int
+) -> None:
+    begun = data_module(small).batches_per_epoch + 2
+    first = trainer(tmp_path, begun)
+    first.fit(Recorder(), datamodule=data_module(small))
+    first.save_checkpoint(tmp_path / "stopped.ckpt")
+    whole, resumed = Recorder(), Recorder()
+    after = begun * 8 // size
+    trainer(tmp_path, after + 20).fit(whole, datamodule=data_module(small, batch_size=size))
+    module = data_module(small, batch_size=size)
+    trainer(tmp_path, begun + 20).fit(
+        resumed, datamodule=module, ckpt_path=tmp_path / "stopped.ckpt"
+    )
+    assert sounds(resumed) == sounds(whole)[after:]
 
 
 @pytest.mark.parametrize(

@@ -159,7 +159,7 @@ def test_a_run_with_auto_is_that_with_the_number(store: FeatureStore, tmp_path: 
     found = trained_weights(store, tmp_path / "found", "auto")
     for key in ("state_dict", "optimizer_states", "lr_schedulers", "svc", "SvcDataModule"):
         assert_equal(given[key], found[key], key)
-    assert found["SvcDataModule"] == {"batches_seen": 4, "batch_size": 4}
+    assert found["SvcDataModule"] == {"batches_seen": 4, "batch_size": 4, "processes": 1}
 
 
 def test_a_continued_run_keeps_its_batch_size(store: FeatureStore, tmp_path: Path) -> None:

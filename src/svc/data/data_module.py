@@ -37,8 +37,9 @@ class SvcDataModule(lightning.LightningDataModule):
     batch number k of a run holds is a function of the seed alone, so a run that resumes at batch k
     goes on with exactly the batches that it would have seen:
 
-    - `batches_seen` counts the batches that a Trainer has taken, over all epochs. It is part of
-      `state_dict`, which Lightning puts into every checkpoint and gives back before it resumes.
+    - `batches_seen` counts the batches that a Trainer has taken, over all epochs, as if all had had
+      the size of now. It is part of `state_dict`, which Lightning puts into every checkpoint and
+      gives back before it resumes.
     - Every pass over the training loader begins at `batches_seen` and ends with the epoch in which
       that lies. The loader's `len` is always that of a whole epoch, also where a pass is shorter.
     - Without a Trainer, `set_position` moves it; passes alone do not.
@@ -193,14 +194,22 @@ class SvcDataModule(lightning.LightningDataModule):
             self._sampler.position = batches_seen
 
     def state_dict(self) -> dict[str, Any]:
-        """{"batches_seen": int, "batch_size": int}."""
-        return {"batches_seen": self.batches_seen, "batch_size": self.batch_size}
+        """{"batches_seen": int, "batch_size": int, "processes": int}."""
+        return {
+            "batches_seen": self.batches_seen,
+            "batch_size": self.batch_size,
+            "processes": self._world_size,
+        }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """The inverse of `state_dict`; a batch size that was given stays."""
+        """The inverse of `state_dict`. A batch size that was given stays; with another one, or
+        other processes, training goes on after as many crops, less than a batch of them again."""
+        size = int(state_dict.get("batch_size", self._batch_size or 0))
+        processes = int(state_dict.get("processes", self._world_size))  # older ones do not tell
         if self.batch_size_is_open:
-            self.choose_batch_size(int(state_dict["batch_size"]))
-        self.set_position(int(state_dict["batches_seen"]))
+            self.choose_batch_size(size)
+        crops_seen = int(state_dict["batches_seen"]) * size * processes
+        self.set_position(crops_seen // (self.batch_size * self._world_size))
 
     def setup(self, stage: str) -> None:
         """`prepare_for` the Trainer's device (Lightning calls this)."""
