@@ -12,16 +12,25 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 
     The unfinished file of a run that was killed is overwritten by the next, not left behind.
     """
-    unfinished = path.with_name(f".{path.name}.unfinished")
+    unfinished = _unfinished(path)
     try:
         write(unfinished)
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         os.replace(unfinished, path)
     except BaseException:
-        with suppress(OSError):  # what it takes up may be just what is wanting
-            unfinished.unlink(missing_ok=True)
+        remove_unfinished(path)  # what it takes up may be just what is wanting
         raise
+
+
+def remove_unfinished(path: Path) -> None:
+    """Remove what a killed `replace_file` of `path` has left behind, where that is possible."""
+    with suppress(OSError):
+        _unfinished(path).unlink(missing_ok=True)
+
+
+def _unfinished(path: Path) -> Path:
+    return path.with_name(f".{path.name}.unfinished")
 
 
 def replace_text(path: Path, text: str) -> None:

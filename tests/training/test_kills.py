@@ -4,9 +4,11 @@ import multiprocessing
 import os
 import random
 import resource
+import shutil
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -17,7 +19,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from svc.errors import EndedOnRequest, UserError
+from svc.training.callbacks.checkpoints import LastAndBestCheckpoints
 from svc.training.runs import fit
+from svc.training.trainer import build_trainer
+from training.test_callbacks import FakeScores, NoValidation
 from training.test_resume import assert_same, state
 from training.tiny_training import TinyData, tiny_module, tiny_trainer
 
@@ -127,19 +132,109 @@ def test_twenty_kills_at_random_moments(processes: Processes, tmp_path: Path) ->
 
 
 def test_sigterm_during_a_validation_saves_at_once(processes: Processes, tmp_path: Path) -> None:
-    for steps in (5, 10):  # an epoch is shorter than seven steps
+    for _ in range(2):  # the second time in the validation that makes up for the first
         process, connection = processes.begin(tmp_path, 16)
         assert heard(connection, "validation") == "validation"
         os.kill(process.pid or 0, signal.SIGTERM)
         process.join(timeout=30)
-        # Unless the signal came after the last batch of the validation.
         assert process.exitcode == 143
         last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-        assert last["global_step"] in (steps, steps + 1)
+        # An epoch is shorter than seven steps. It may have come after the last batch of it.
+        assert last["global_step"] in (5, 6, 10, 11)
         assert last["svc"]["progress"]["batches_seen"] == last["global_step"]
     process, _ = processes.begin(tmp_path, 16)
     process.join(timeout=60)
     assert process.exitcode == 0
+
+
+class Asked(Callback):
+    """A signal in the validation of one step, or during that step."""
+
+    def __init__(self, number: int, step: int, before: bool) -> None:
+        self.number, self.step, self.before = number, step, before
+        self.validated: list[tuple[int, float]] = []
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if self.before and trainer.global_step == self.step - 1:
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        if not self.before and trainer.global_step == self.step:
+            os.kill(os.getpid(), self.number)
+
+    def on_validation_end(self, trainer: Trainer, *_: Any) -> None:
+        self.validated.append((trainer.global_step, float(trainer.callback_metrics["valid_loss"])))
+
+
+def validated(
+    run_dir: Path, asked: Asked, every: int, resume_from: Path | None = None
+) -> list[tuple[int, float]]:
+    """Steps and losses of the validations of ten updates in epochs of five."""
+    trainer = tiny_trainer(run_dir, 10, [asked], validate_every_steps=every)
+    fit(trainer, tiny_module(), TinyData(), resume_from)
+    return asked.validated
+
+
+@pytest.mark.parametrize(
+    ("number", "every", "step", "before"),
+    [
+        (signal.SIGTERM, 4, 4, True),
+        (signal.SIGTERM, 4, 4, False),
+        (signal.SIGTERM, 5, 5, True),
+        (signal.SIGTERM, 5, 5, False),
+        (signal.SIGTERM, 4, 10, False),
+        (signal.SIGINT, 4, 10, True),
+        (signal.SIGINT, 4, 8, False),
+    ],
+)
+def test_a_validation_that_was_cut_short_is_made_up_for(
+    tmp_path: Path, number: signal.Signals, every: int, step: int, before: bool
+) -> None:
+    """In the middle of an epoch, at its end, and when all steps are taken."""
+    whole = validated(tmp_path / "whole", Asked(number, 99, before), every)
+    assert [at for at, _ in whole] == ([4, 8, 10] if every == 4 else [5, 10])
+    folder, asked = tmp_path / "checkpoints", Asked(number, step, before)
+    with pytest.raises(EndedOnRequest if number == signal.SIGTERM else KeyboardInterrupt):
+        validated(tmp_path, asked, every)
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == step
+    made_up = validated(tmp_path, Asked(number, 99, before), every, folder / "last.ckpt")
+    assert [at for at, _ in made_up] == [at for at, _ in whole if at >= step]
+    assert asked.validated + made_up == whole
+    for name in ("last.ckpt", "best.ckpt"):
+        assert_same(state(folder / name), state(tmp_path / "whole" / "checkpoints" / name))
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_sigterm_before_the_first_step_saves_that(tmp_path: Path) -> None:
+    class Early(TinyData):
+        def train_dataloader(self) -> Any:
+            os.kill(os.getpid(), signal.SIGTERM)  # as while a dataset is read into memory
+            return super().train_dataloader()
+
+    with pytest.raises(EndedOnRequest, match="after 1 steps"):
+        fit(tiny_trainer(tmp_path, 8), tiny_module(accumulate_batches=2), Early())
+    last = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["svc"]["progress"]["batches_seen"] == 2
+
+
+def test_a_second_interrupt_does_not_wait(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reached: list[str] = []
+
+    class Impatient(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append("first")
+                os.kill(os.getpid(), signal.SIGINT)
+                reached.append("second")
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(tiny_trainer(tmp_path, 8, [Impatient()]), tiny_module(), TinyData())
+    assert reached == ["first"]
+    assert capfd.readouterr().err.count("Ctrl-C: saving after the update under way") == 1
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
 
 
 def limited(run_dir: Path, connection: Connection) -> None:
@@ -204,6 +299,63 @@ def test_said_and_tried_again(
     assert said[0].startswith("Step 2: ")
     assert "No space left on device" in said[0]
     assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 8
+
+
+def test_a_folder_that_cannot_be_written_stops_no_training(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "checkpoints"
+    (folder / ".last.ckpt.unfinished").mkdir(parents=True)  # whoever tests is root, as may be
+
+    class Mend(Callback):
+        def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+            if trainer.global_step == 5:
+                (folder / ".last.ckpt.unfinished").rmdir()
+
+    trainer = tiny_trainer(tmp_path, 8, [Mend()], validate_every_steps=99, save_every_steps=2)
+    fit(trainer, tiny_module(), NoValidation())
+    said = [r.getMessage() for r in caplog.records if "could not be written" in r.getMessage()]
+    assert [line.partition(":")[0] for line in said] == ["Step 2", "Step 4"]
+    assert torch.load(folder / "last.ckpt", weights_only=True)["global_step"] == 8
+
+
+@pytest.mark.parametrize("mended_at", [4, 99])
+def test_a_disk_that_fills_up_between_best_and_last_stops_no_training(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    mended_at: int,
+) -> None:
+    """Where the file system has no links, the last checkpoint is a copy of the best."""
+    real, folder = shutil.copyfile, tmp_path / "checkpoints"
+    trainer = build_trainer(
+        run_dir=tmp_path,
+        accelerator="cpu",
+        max_steps=4,
+        validate_every_steps=2,
+        callbacks=[FakeScores([3.0, 1.0]), LastAndBestCheckpoints(folder, monitor="fake_loss")],
+    )
+
+    def no_links(*_: Any) -> None:
+        raise OSError(1, "Operation not permitted")
+
+    def copy(source: Path, destination: Path) -> None:
+        if trainer.global_step < mended_at:
+            destination.write_bytes(b"the first bytes")
+            raise OSError(28, "No space left on device")
+        real(source, destination)
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with pytest.raises(UserError, match="4 steps, but") if mended_at == 99 else nullcontext():
+        fit(trainer, tiny_module(), TinyData())
+    said = [r.getMessage() for r in caplog.records if "could not be written" in r.getMessage()]
+    assert said[0].startswith(f"Step 2: the checkpoint {folder / 'last.ckpt'} could not be")
+    assert len(said) == 1 + (mended_at == 99)
+    names = ["best.ckpt"] if mended_at == 99 else ["best.ckpt", "last.ckpt"]
+    assert sorted(os.listdir(folder)) == names
+    for name in names:
+        assert torch.load(folder / name, weights_only=True)["global_step"] == 4
 
 
 def test_what_is_not_the_disks_fault_is_not_hidden(

@@ -22,10 +22,20 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
     ) -> None:
-        """Write `checkpoint` to the local file `path`."""
+        """Write `checkpoint` to the local file `path`.
+
+        Raises:
+            OSError: its folder cannot be written.
+            RuntimeError: the disk is full, as torch's writer says it.
+        """
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, lambda unfinished: torch.save(checkpoint, unfinished))
+
+        def write(unfinished: Path) -> None:
+            unfinished.open("wb").close()  # says why that cannot be; torch's writer would not
+            torch.save(checkpoint, unfinished)
+
+        replace_file(path, write)
 
 
 def write_safetensors(

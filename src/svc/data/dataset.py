@@ -97,7 +97,7 @@ def already_batched(batch: Any) -> Any:
 
 
 class ResumableLoader(DataLoader[LoadedCrops | CropPlaces]):
-    """A loader that a run may go on with within an epoch, whose workers outlast SIGTERM.
+    """A loader that a run may go on with within an epoch, whose workers outlast signals to end.
 
     Its state, which is empty, tells Lightning so, which warns otherwise: the position is kept by
     `SvcDataModule`.
@@ -108,7 +108,7 @@ class ResumableLoader(DataLoader[LoadedCrops | CropPlaces]):
     """
 
     def __init__(self, dataset: Dataset[LoadedCrops | CropPlaces], **options: Any) -> None:
-        super().__init__(dataset, worker_init_fn=_outlast_sigterm, **options)
+        super().__init__(dataset, worker_init_fn=_outlast_signals, **options)
 
     def state_dict(self) -> dict[str, Any]:
         return {}
@@ -117,10 +117,12 @@ class ResumableLoader(DataLoader[LoadedCrops | CropPlaces]):
         pass
 
 
-def _outlast_sigterm(worker: int) -> None:
-    """Batch systems, and whoever watches over several processes, send SIGTERM to the workers too.
-    The one that trains still needs them, to complete its update and save; they end with it."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+def _outlast_signals(worker: int) -> None:
+    """Terminals, batch systems and whoever watches over several processes send SIGINT and SIGTERM
+    to the workers too. The process that trains still needs them, to complete its update and save;
+    they end with it."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def augmentation_draw(

@@ -24,6 +24,10 @@ DATASET_FILE = "dataset.json"
 LAST_CHECKPOINT = Path("checkpoints") / "last.ckpt"
 """The checkpoint to continue from, in a run's folder."""
 
+_FIRST_CHECKPOINT = Path("checkpoints") / "best.ckpt"
+"""Continued from where there is no last one: of a run that was killed when its first validation had
+written the one and not yet the other."""
+
 _UNFOUNDED_WARNINGS = (
     # The data module's state takes it to the right batch without a resumable loader.
     r".*resuming from a checkpoint that ended before the epoch ended",
@@ -99,7 +103,7 @@ def find_resumable_run(runs_root: Path, config: Mapping[str, Any]) -> Path | Non
     """
     for run, recorded in _runs_newest_first(runs_root):
         if not changes_between(recorded, config):
-            load_progress(run / LAST_CHECKPOINT)
+            load_progress(checkpoint_to_resume(run))
             return run
     return None
 
@@ -125,12 +129,19 @@ def _runs_newest_first(runs_root: Path) -> list[tuple[Path, dict[str, Any]]]:
     """Folder and configuration of every run that has a checkpoint."""
     found = []
     for run_file in runs_root.rglob(RUN_FILE):
-        checkpoint = run_file.parent / LAST_CHECKPOINT
-        recorded = read_run_file(run_file.parent) if checkpoint.is_file() else None
-        if recorded is not None:
+        checkpoint = _newest_checkpoint(run_file.parent)
+        recorded = read_run_file(run_file.parent) if checkpoint else None
+        if checkpoint is not None and recorded is not None:
             found.append((checkpoint.stat().st_mtime, run_file.parent, recorded))
     found.sort(key=lambda item: item[:2], reverse=True)
     return [(run, recorded) for _, run, recorded in found]
+
+
+def _newest_checkpoint(run_dir: Path) -> Path | None:
+    for path in (run_dir / LAST_CHECKPOINT, run_dir / _FIRST_CHECKPOINT):
+        if path.is_file():
+            return path
+    return None
 
 
 def checkpoint_to_resume(path: Path) -> Path:
@@ -141,8 +152,8 @@ def checkpoint_to_resume(path: Path) -> Path:
     """
     if path.is_file():
         return path
-    if (path / LAST_CHECKPOINT).is_file():
-        return path / LAST_CHECKPOINT
+    if (checkpoint := _newest_checkpoint(path)) is not None:
+        return checkpoint
     raise UserError(
         f"resume={path}: there is neither a checkpoint file of that name nor a run with "
         f"{LAST_CHECKPOINT} in it. Give one of these, or resume=auto, or leave resume out."

@@ -16,6 +16,7 @@ from svc.training.callbacks.stop_on_signal import StopOnSignal
 from svc.training.callbacks.validation_schedule import NEVER, ValidationSchedule
 from svc.training.devices import devices_here
 from svc.training.distributed import DataParallelStrategy
+from svc.training.fit_loop import FitLoop
 from svc.training.precision import TrainingPrecision, precision_plugin
 from svc.training.sharding import ShardedStrategy
 
@@ -81,7 +82,7 @@ def build_trainer(
     torch.backends.cudnn.allow_tf32 = tf32
     on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
     plugin = precision_plugin(precision, "cuda" if on_gpu else "cpu")
-    return Trainer(
+    trainer = Trainer(
         default_root_dir=run_dir,
         accelerator=accelerator,
         devices=devices,
@@ -113,6 +114,8 @@ def build_trainer(
         enable_progress_bar=any(_shows_progress(callback) for callback in callbacks),
         enable_model_summary=False,
     )
+    trainer.fit_loop = FitLoop(trainer)
+    return trainer
 
 
 def _strategy(name: str, accelerator: str, devices: int | str, num_nodes: int) -> Strategy | str:

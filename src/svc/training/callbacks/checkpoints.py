@@ -10,9 +10,10 @@ from typing import Any
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 
-from svc.atomic_file import replace_file
+from svc.atomic_file import remove_unfinished, replace_file
 from svc.errors import UserError
 from svc.training.callbacks.validation_schedule import validation_follows
+from svc.training.network_module import NetworkModule
 
 _logger = logging.getLogger(__name__)
 
@@ -24,7 +25,8 @@ class LastAndBestCheckpoints(Checkpoint):
     """Keeps `last.ckpt`, and `best.ckpt` by a validation metric.
 
     Both are written after validation; the last one also every so many updates and at the end, for
-    runs that validate seldom or not at all. Each file is whole at any moment.
+    runs that validate seldom or not at all, never while gradients are being accumulated. Each file
+    is whole at any moment.
 
     Where a file cannot be written (a full disk, a folder that is gone), that is said, training goes
     on with the previous file in its place, and the next one that is due is tried again. Only a run
@@ -58,9 +60,13 @@ class LastAndBestCheckpoints(Checkpoint):
         return self.folder / BEST_NAME
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """A run that is resumed into another folder has no best checkpoint yet."""
+        """A run that is resumed into another folder has no best checkpoint yet; one that was killed
+        while it wrote may have left half of a file."""
         if not self.best_path.is_file():
             self.best_score = math.inf
+        if trainer.is_global_zero:
+            for path in (self.best_path, self.last_path):
+                remove_unfinished(path)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Do not let a run end well whose work is lost."""
@@ -74,8 +80,10 @@ class LastAndBestCheckpoints(Checkpoint):
                 f"from the last checkpoint with resume=auto."
             ) from self._failure
 
-    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
         """Write the last checkpoint where it is due and no validation will do so."""
+        if isinstance(pl_module, NetworkModule) and not pl_module.is_between_updates:
+            return  # whoever went on from there would lack the gradients of these batches
         step = trainer.global_step
         due = step % self.every_steps == 0 or step == trainer.max_steps
         if due and step != self.saved_step and not validation_follows(trainer):
@@ -95,8 +103,8 @@ class LastAndBestCheckpoints(Checkpoint):
         if self._failure is not None:
             self.best_score = previous
             return
-        if trainer.is_global_zero:
-            replace_file(self.last_path, lambda path: _link_or_copy(self.best_path, path))
+        failure = self._take_best_for_last() if trainer.is_global_zero else None
+        self._settle(trainer, self.last_path, failure)
 
     def save_last(self, trainer: Trainer) -> None:
         """Write the last checkpoint now, unless it is of this very step.
@@ -108,8 +116,19 @@ class LastAndBestCheckpoints(Checkpoint):
             self._save(trainer, self.last_path)
         self._require_saved(trainer)
 
+    def _take_best_for_last(self) -> OSError | None:
+        """-> why that was not possible."""
+        try:
+            replace_file(self.last_path, lambda path: _link_or_copy(self.best_path, path))
+        except OSError as error:
+            return error
+        return None
+
     def _save(self, trainer: Trainer, path: Path) -> None:
-        failure = _attempt(trainer, path)
+        self._settle(trainer, path, _attempt(trainer, path))
+
+    def _settle(self, trainer: Trainer, path: Path, failure: OSError | None) -> None:
+        """Remember whether this step is saved, and tell where it is not."""
         # All processes of a run must agree on what is saved, or they wait for each other.
         if trainer.strategy.reduce_boolean_decision(failure is not None, all=False):
             failure = failure or OSError("the first process of the run could not write it")

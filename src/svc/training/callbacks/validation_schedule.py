@@ -24,6 +24,9 @@ class ValidationSchedule(Callback):
     def __init__(self, every_steps: int = 1000, each_epoch: bool = True) -> None:
         self.every_steps = every_steps
         self.each_epoch = each_epoch
+        self.is_due = False
+        """Whether a validation comes next, or is under way: a checkpoint that was written meanwhile
+        says so (`svc.training.fit_loop`)."""
         self._last_step = 0
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -40,6 +43,19 @@ class ValidationSchedule(Callback):
         trainer.val_check_batch = batches if due else batches + 1
         if due:
             self._last_step = step
+        self.is_due = validation_follows(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """It is done."""
+        self.is_due = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a run that goes on has to make up for."""
+        return {"is_due": self.is_due}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
+        self.is_due = bool(state_dict["is_due"])
 
 
 def validation_follows(trainer: Trainer) -> bool:
