@@ -34,7 +34,6 @@ from svc.inference.speaker_mixing import (
 from svc.models.conditioner import Conditioning
 from svc.models.mel_singer import MelSinger
 
-
 _ANALYSIS_SHARE = 0.2
 """About the share of the time that analysis takes; for the progress alone."""
 
