@@ -1,6 +1,7 @@
 """What the processor can compute."""
 
 import torch
+from torch import Tensor
 
 
 def cpu_has_bf16_units() -> bool:
@@ -11,6 +12,11 @@ def cpu_has_bf16_units() -> bool:
 def cpu_has_matrix_units() -> bool:
     """Whether the CPU has AMX, which multiplies bf16 at about four times its rate in fp32."""
     return _cpu_has("_is_amx_tile_supported")
+
+
+def in_float64(x: Tensor) -> Tensor:
+    """x in float64: on its own device, or on the CPU where that has none, as Apple's GPUs."""
+    return (x.cpu() if x.device.type == "mps" else x).double()
 
 
 def _cpu_has(probe: str) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from svc.errors import UserError
+from svc.hardware import in_float64
 
 Prediction = Literal["noise", "v", "data"]
 """What a denoiser predicts: the noise (Ho, Jain & Abbeel 2020), v = signal · noise - sigma · data
@@ -76,13 +77,16 @@ class NoiseSchedule:
 
     def levels(self, t: Tensor) -> tuple[Tensor, Tensor]:
         """signal and sigma, float32 like t [B], on the device of t, without waiting for it."""
-        table = self._tables.get(t.device)
+        place = in_float64(t)
+        table = self._tables.get(place.device)
         if table is None:
-            table = self._tables[t.device] = torch.from_numpy(self._log_signal).to(t.device)
-        position = (t.double() + 1).clamp(0, self.steps)
+            table = torch.from_numpy(self._log_signal).to(place.device)
+            self._tables[place.device] = table
+        position = (place + 1).clamp(0, self.steps)
         below = position.floor().clamp(max=self.steps - 1).long()
         log_signal = torch.lerp(table[below], table[below + 1], position - below)
-        return log_signal.exp().float(), (-torch.expm1(2 * log_signal)).sqrt().float()
+        signal, sigma = log_signal.exp().float(), (-torch.expm1(2 * log_signal)).sqrt().float()
+        return signal.to(t.device), sigma.to(t.device)
 
     def noised(self, data: Tensor, t: Tensor, noise: Tensor) -> Tensor:
         """x_t [B, …] float32 of data and noise [B, …] at network times t [B]."""

@@ -12,7 +12,7 @@ Precision = Literal["fp32", "bf16"]
 def choose_device(device: str) -> torch.device:
     """The device for a name; "auto" takes the first CUDA device, else the CPU.
 
-    Apple's MPS is not offered: it has no float64, in which the sine source counts its phase.
+    Apple's MPS is not offered: no conversion has ever run on it.
 
     Raises:
         UserError: there is no such device here.

@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from svc.hardware import in_float64
+
 INITIAL_MIX = 2.0
 """Euclidean norm of the mixing weights at first."""
 
@@ -126,8 +128,9 @@ class SineSource(nn.Module):
             [B, 1, T] float32 in (-1, 1).
         """
         with torch.autocast(f0_samples_hz.device.type, enabled=False):
-            cycles = torch.cumsum(f0_samples_hz.double() / self.sample_rate_hz, dim=-1)
-            phase = (2 * math.pi) * cycles.frac().float()[:, None]
+            cycles = torch.cumsum(in_float64(f0_samples_hz) / self.sample_rate_hz, dim=-1)
+            turn = cycles.frac().float().to(f0_samples_hz.device)
+            phase = (2 * math.pi) * turn[:, None]
             order = torch.arange(1, self.sines + 1, dtype=phase.dtype, device=phase.device)
             offset = (2 * math.pi) * initial_phase.float()[:, :, None]
             # The mixture is linear: mixing first leaves one channel to be masked and scaled.

@@ -121,7 +121,8 @@ class NetworkModule(L.LightningModule):
         self, batch: Batch | LoadedCrops | CropPlaces, device: torch.device, dataloader_idx: int
     ) -> Batch | LoadedCrops | CropPlaces:
         """The batch on the device, copied in the background where its memory is pinned."""
-        return batch.to(device, non_blocking=True)
+        # An Apple GPU would read memory that is no longer the batch's (pytorch/pytorch#83015).
+        return batch.to(device, non_blocking=device.type == "cuda")
 
     def _trainable(self, name: str) -> list[nn.Parameter]:
         network = cast(nn.Module, getattr(self, name))
