@@ -154,6 +154,48 @@ def test_jobs_of_earlier_commands_are_shown_but_not_told_of(multirun: Multirun) 
     assert [row["state"] for row in table()] == ["done", "done", "killed"]
 
 
+def test_a_second_command_leaves_the_jobs_of_the_first_alone(multirun: Multirun) -> None:
+    multirun("-m", "seed=0,1")
+    code, said = multirun("-m", "seed=2,5,1")
+    assert code == 1
+    assert "3 jobs: 2 done, 1 failed" in said
+    rows = table()
+    assert [(row["seed"], row["state"]) for row in rows] == [
+        *(("2", "done"), ("1", "done"), ("1", "done"), ("0", "done"), ("5", "failed")),
+    ]
+    assert len({row["run"] for row in rows}) == 5
+    assert {"0", "1"} < {row["run"] for row in rows}
+
+
+def test_the_leaderboard_is_there_while_jobs_are_running(
+    multirun: Multirun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[tuple[str, str]]] = []
+
+    def looking(config: Any) -> float | None:
+        seen.append([(row["seed"], row["state"]) for row in table() if "seed" in row])
+        return plain(config)
+
+    plain = task
+    monkeypatch.setitem(globals(), "task", looking)
+    multirun("-m", "seed=0,5,1")
+    assert seen[1] == [("0", "done"), ("5", "running")]
+    assert seen[2] == [("0", "done"), ("1", "running"), ("5", "failed")]
+
+
+def test_a_long_reason_is_told_once(multirun: Multirun) -> None:
+    long = "x" * 50
+
+    def failing(config: Any) -> float | None:
+        raise UserError(long if config.seed < 3 else "short")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(globals(), "task", failing)
+        _, said = multirun("-m", "seed=1,2,3,4")
+    assert f"  0 failed seed=1: {long}\n  1 failed seed=2: as job 0\n" in said
+    assert "  2 failed seed=3: short\n  3 failed seed=4: short\n" in said
+
+
 def test_a_job_that_was_killed_is_a_failure() -> None:
     jobs = [JobRecord(0, [], "done"), JobRecord(1, [], "running")]
     assert sweep._exit_code(0, jobs) == 1

@@ -47,6 +47,11 @@ def launched_elsewhere() -> bool:
     return in_multirun() and _launcher() != "BasicLauncher"
 
 
+def in_process_of_joblib() -> bool:
+    """Whether this is a job of a multirun in one of joblib's processes."""
+    return in_multirun() and _launcher() == "JoblibLauncher"
+
+
 def jobs_at_once(most: int | None = None) -> int:
     """How many jobs of this multirun run on this machine at a time, by the launcher's settings.
 

@@ -4,15 +4,26 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 
 from svc.cli.app import EXIT_ENDED, EXIT_INTERRUPTED, EXIT_USER_MUST_CHANGE
-from svc.cli.multirun import JobFailed, in_multirun, launched_elsewhere, take_gpus
+from svc.cli.ending_sweeps import end_jobs_first, ending_with_launcher
+from svc.cli.multirun import (
+    JobFailed,
+    in_multirun,
+    in_process_of_joblib,
+    launched_elsewhere,
+    take_gpus,
+)
 from svc.config.checks import DeviceUnavailable
 from svc.errors import EndedOnRequest, UserError
+
+if TYPE_CHECKING:
+    from svc.sweeps.leaderboard import Entry, Leaderboard
 
 _logger = logging.getLogger(__name__)
 
@@ -21,6 +32,15 @@ FIRST_TRIAL = "SVC_SEARCH_FIRST_TRIAL"
 
 TRIAL = "SVC_SEARCH_TRIAL"
 """Tells the callback `pruning` which trial a run is; conf/hparams_search/optuna.yaml reads it."""
+
+_BY_NUMBER = "${hydra.job.num}"
+"""The folder of a job by default."""
+
+_BY_TIME = "${now:%Y-%m-%d_%H-%M-%S}_${hydra.job.num}"
+"""The same where the sweep's folder has jobs of an earlier command, to leave these alone."""
+
+_SHORT = 40
+"""Characters of a reason that is told as often as it comes."""
 
 _launched: "SweepStart | None" = None
 """The multirun that this process launches."""
@@ -32,6 +52,8 @@ class SweepStart(Callback):
     def on_multirun_start(self, config: Any, **kwargs: Any) -> None:
         """Hydra calls this in the launching process."""
         global _launched
+        from omegaconf import OmegaConf, flag_override
+
         from svc.sweeps.job_record import JOB_FILE
 
         self.folder = Path(config.hydra.sweep.dir)
@@ -40,6 +62,25 @@ class SweepStart(Callback):
             file.parent: file.stat().st_mtime_ns for file in self.folder.rglob(JOB_FILE)
         }
         _launched = self
+        if str(config.hydra.launcher._target_).endswith(".JoblibLauncher"):
+            end_jobs_first(self.folder, self._is_under_way)
+        sweep: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
+        if self.earlier and sweep["subdir"] == _BY_NUMBER:
+            with flag_override(config, ["readonly", "struct"], [False, False]):
+                config.hydra.overrides.hydra.append(f"hydra.sweep.subdir='{_BY_TIME}'")
+
+    def _is_under_way(self) -> bool:
+        return any(entry.job.state == "running" for entry in self.entries_of(self.board()))
+
+    def board(self) -> "Leaderboard":
+        """All jobs in the folder, as they stand."""
+        from svc.sweeps.leaderboard import read_leaderboard
+
+        return read_leaderboard(self.folder)
+
+    def entries_of(self, board: "Leaderboard") -> list["Entry"]:
+        """Those whose records were written by this multirun."""
+        return [entry for entry in board.entries if _is_new(entry.folder, self.earlier)]
 
 
 def job_of_sweep(task: Callable[[Any], float | None]) -> Callable[[Any], float | None]:
@@ -51,6 +92,14 @@ def job_of_sweep(task: Callable[[Any], float | None]) -> Callable[[Any], float |
     def job(config: Any) -> float | None:
         if not in_multirun():
             return task(config)
+        if not in_process_of_joblib():
+            return recorded(config)
+        with ending_with_launcher(_sweep_folder(), _tell_of_end) as may_begin:
+            if not may_begin:
+                raise JobFailed(EXIT_ENDED, "")
+            return recorded(config)
+
+    def recorded(config: Any) -> float | None:
         from hydra.core.hydra_config import HydraConfig
 
         take_gpus()
@@ -88,15 +137,31 @@ def job_of_sweep(task: Callable[[Any], float | None]) -> Callable[[Any], float |
 
 
 def _record(state: Any, reason: str = "", code: int = 0) -> None:
-    """Write into the job's folder how it stands."""
+    """Write into the job's folder how it stands, and bring the leaderboard up to date: a sweep may
+    be killed, and meanwhile one may look."""
     from hydra.core.hydra_config import HydraConfig
 
     from svc.sweeps.job_record import JobRecord, write_job
+    from svc.sweeps.leaderboard import read_leaderboard, write_leaderboard
 
     settings = HydraConfig.get()
     overrides = [str(override) for override in settings.overrides.task]
     record = JobRecord(settings.job.num, overrides, state, reason, code)
     write_job(Path(settings.runtime.output_dir), record)
+    with suppress(OSError):  # other jobs may be writing it; at the end it is written once more
+        write_leaderboard(read_leaderboard(_sweep_folder(), ended=False))
+
+
+def _sweep_folder() -> Path:
+    """Of the multirun that this is a job of, wherever the job runs."""
+    from hydra.core.hydra_config import HydraConfig
+
+    settings = HydraConfig.get()
+    return Path(settings.runtime.cwd) / settings.sweep.dir
+
+
+def _tell_of_end() -> None:
+    _record("failed", "asked to end before there was anything to save", EXIT_ENDED)
 
 
 def _explained(error: BaseException) -> tuple[str, int]:
@@ -124,10 +189,10 @@ def summed_up(code: int) -> int:
     sweep, _launched = _launched, None
     if sweep is None or not sweep.folder.is_dir():
         return code
-    from svc.sweeps.leaderboard import counted, read_leaderboard, write_leaderboard
+    from svc.sweeps.leaderboard import counted, write_leaderboard
 
-    board = read_leaderboard(sweep.folder)
-    mine = [e for e in board.entries if _is_new(e.folder, sweep.earlier)]
+    board = sweep.board()
+    mine = sweep.entries_of(board)
     if not mine:
         return code
     try:
@@ -135,11 +200,13 @@ def summed_up(code: int) -> int:
     except OSError as error:
         said = f"The leaderboard could not be written: {error}"
     print(f"{counted(mine)}. {said}", file=sys.stderr)
+    first_with: dict[str, int] = {}
     for entry in sorted(mine, key=lambda entry: entry.job.number):
-        settings = entry.settings
+        settings, number, reason = entry.settings, entry.job.number, entry.job.reason
         said = " ".join(f"{key}={settings[key]}" for key in board.swept if key in settings)
-        why = f": {entry.job.reason}" if entry.job.reason else ""
-        print(f"  {entry.job.number} {entry.state} {said}{why}", file=sys.stderr)
+        same = first_with.setdefault(reason, number) if len(reason) > _SHORT else number
+        why = f": as job {same}" if same != number else f": {reason}" if reason else ""
+        print(f"  {number} {entry.state} {said}{why}", file=sys.stderr)
     if sweep.wandb is not None:
         from svc.sweeps.wandb_table import log_leaderboard
 

@@ -1,6 +1,7 @@
 """The jobs of a sweep, best first, as a table and as a page to listen to."""
 
 import csv
+import io
 import math
 import os
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,7 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from svc import __version__
+from svc.atomic_file import replace_text
 from svc.sweeps.job_record import JobRecord, job_folders, read_job
 from svc.training.run_summary import SCORE, RunSummary, read_summary
 
@@ -33,6 +35,8 @@ class Entry:
     job: JobRecord
     summary: RunSummary | None
     """None where the run has not ended well."""
+    ended: bool = True
+    """Whether the multirun has; then a job that is found running was killed."""
 
     @property
     def settings(self) -> dict[str, str]:
@@ -42,10 +46,10 @@ class Entry:
 
     @property
     def state(self) -> str:
-        """For a reader: done, pruned, skipped, failed or killed."""
+        """For a reader: running, done, pruned, skipped, failed or killed."""
         if self.job.state == "done" and self.summary and self.summary.pruned:
             return "pruned"
-        return "killed" if self.job.state == "running" else self.job.state
+        return "killed" if self.job.state == "running" and self.ended else self.job.state
 
 
 @dataclass(frozen=True)
@@ -73,14 +77,19 @@ class Leaderboard:
         return sorted(names, key=lambda name: (name != SCORE, name))
 
 
-def read_leaderboard(sweep: Path) -> Leaderboard:
-    """The leaderboard of the jobs that have begun in the folder of a sweep."""
+def read_leaderboard(sweep: Path, *, ended: bool = True) -> Leaderboard:
+    """The leaderboard of the jobs that have begun in the folder of a sweep.
+
+    Args:
+        sweep: the folder.
+        ended: whether the multirun has; otherwise jobs may be running.
+    """
     entries = []
     for folder in job_folders(sweep):
         job = read_job(folder)
         if job is not None:
             summary = read_summary(folder) if job.state == "done" else None
-            entries.append(Entry(folder, job, summary))
+            entries.append(Entry(folder, job, summary, ended))
     return Leaderboard(sweep, sorted(entries, key=_order))
 
 
@@ -95,15 +104,17 @@ def _order(entry: Entry) -> tuple[Any, ...]:
 
 
 def write_leaderboard(board: Leaderboard) -> Path:
-    """Write leaderboard.csv and leaderboard.html into the folder of the sweep.
+    """Write leaderboard.csv and leaderboard.html into the folder of the sweep, each in one go.
 
     Returns:
         Path of the page.
+
+    Raises:
+        OSError: they cannot be written.
     """
-    with (board.folder / CSV_NAME).open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(columns(board))
-        writer.writerows(rows(board))
+    table = io.StringIO()
+    csv.writer(table, lineterminator="\n").writerows([columns(board), *rows(board)])
+    replace_text(board.folder / CSV_NAME, table.getvalue())
     environment = Environment(
         loader=PackageLoader("svc.sweeps"),
         autoescape=True,
@@ -122,7 +133,7 @@ def write_leaderboard(board: Leaderboard) -> Path:
         version=__version__,
     )
     path = board.folder / PAGE_NAME
-    path.write_text(page, encoding="utf-8")
+    replace_text(path, page)
     return path
 
 
