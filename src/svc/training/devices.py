@@ -1,5 +1,7 @@
 """What the devices of this machine can do, as far as training is concerned."""
 
+import re
+
 import torch
 
 from svc.hardware import cpu_has_bf16_units
@@ -50,8 +52,8 @@ def supports(accelerator: str, devices: int | str, precision: str) -> str | None
     """Why this machine cannot train like this, in words, or None if it can.
 
     Args:
-        accelerator: Lightning's name: "cpu", "gpu", "cuda" or "auto".
-        devices: how many, or "auto".
+        accelerator: Lightning's name: "cpu", "gpu", "mps" or "auto".
+        devices: how many, or -1 or "auto" for all.
         precision: "32-true", "bf16-mixed" or "16-mixed".
     """
     if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
@@ -59,28 +61,62 @@ def supports(accelerator: str, devices: int | str, precision: str) -> str | None
             return "fp16 is for GPUs: CPUs compute it more slowly than fp32"
         return None
     if accelerator == "mps":
-        return None if torch.backends.mps.is_available() else "this machine has no Apple GPU"
+        return _problem_of_apples(devices, precision)
     if not torch.cuda.is_available():
         return "this machine has no CUDA device that PyTorch can use"
     present = torch.cuda.device_count()
-    wanted = present if devices in ("auto", -1, "-1") else int(devices)
+    wanted = devices_here("gpu", devices)
     if wanted > present:
         return f"it wants {wanted} CUDA devices and this machine has {present}"
-    if precision == "bf16-mixed":
-        for index in range(wanted):
-            capability = torch.cuda.get_device_capability(index)
-            if capability < BF16_CAPABILITY:
-                name = torch.cuda.get_device_name(index)
-                return (
-                    f"bf16 needs compute capability {BF16_CAPABILITY[0]}.{BF16_CAPABILITY[1]} and "
-                    f"{name} has {capability[0]}.{capability[1]}"
-                )
+    problems = (_problem_of_cuda(index, precision) for index in range(wanted))
+    return next((problem for problem in problems if problem is not None), None)
+
+
+def _problem_of_apples(devices: int | str, precision: str) -> str | None:
+    if not torch.backends.mps.is_available():
+        return "this machine has no Apple GPU"
+    if devices_here("mps", devices) > 1:
+        return f"it wants {devices} Apple GPUs and a machine has 1"
+    if precision != "32-true":
+        return f"Apple GPUs train with trainer.precision=32-true, not {precision}"
     return None
 
 
+def _problem_of_cuda(index: int, precision: str) -> str | None:
+    major, minor = torch.cuda.get_device_capability(index)
+    name = torch.cuda.get_device_name(index)
+    if not _has_kernels_for(major, minor):
+        built_for = ", ".join(torch.cuda.get_arch_list())
+        return (
+            f"{name} has compute capability {major}.{minor}, and PyTorch {torch.__version__} was "
+            f"built for {built_for}; install a build of PyTorch that knows it"
+        )
+    if precision == "bf16-mixed" and (major, minor) < BF16_CAPABILITY:
+        return (
+            f"bf16 needs compute capability {BF16_CAPABILITY[0]}.{BF16_CAPABILITY[1]} and "
+            f"{name} has {major}.{minor}"
+        )
+    return None
+
+
+def _has_kernels_for(major: int, minor: int) -> bool:
+    """Whether this build of PyTorch holds kernels for a compute capability (sm_86: for that and
+    later ones of the same major version), or code to be compiled for it (compute_90: for any that
+    is not older)."""
+    built_for = [re.fullmatch(r"(sm|compute)_(\d+)\D?", n) for n in torch.cuda.get_arch_list()]
+    for found in built_for:
+        number = int(found[2]) if found else 0
+        if found and found[1] == "compute" and number <= 10 * major + minor:
+            return True
+        if number // 10 == major and number % 10 <= minor:
+            return True
+    return not any(built_for)  # GPUs of other makers have other names
+
+
 def devices_here(accelerator: str, devices: int | str) -> int:
-    """How many devices of this machine a trainer uses; -1 and "auto" are all of them."""
+    """How many devices of this machine a trainer uses; -1 and "auto" are all of them, and so is
+    what is no number, which others refuse."""
     on_gpu = accelerator == "gpu" or (accelerator == "auto" and torch.cuda.is_available())
-    if str(devices) not in ("-1", "auto"):
+    if str(devices).isdecimal():
         return int(devices)
     return max(torch.cuda.device_count(), 1) if on_gpu else 1
