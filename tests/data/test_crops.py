@@ -1,6 +1,8 @@
 """Crops hold what the store holds, cut on the hop grid; which ones come is a matter of the seed."""
 
 import dataclasses
+import signal
+import subprocess
 from collections import Counter
 from pathlib import Path
 
@@ -223,6 +225,20 @@ def test_workers_and_memory_do_not_change_the_batches(small: FeatureStore) -> No
         assert len(others) == len(batches) > 3
         for one, other in zip(batches, others, strict=True):
             assert_same(one, other)
+
+
+def test_workers_outlast_signals_to_end(small: FeatureStore) -> None:
+    """Which whoever ends a job sends to all of its processes."""
+    batches = iter(data_module(small, workers=2).train_dataloader())
+    taken = 1
+    next(batches)
+    for worker in batches._workers:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            # From somebody else: a worker knows its parent.
+            subprocess.run(["kill", f"-{int(number)}", str(worker.pid)], check=True)
+    taken += sum(1 for _ in batches)
+    assert taken == data_module(small).batches_per_epoch
+    assert all(worker.is_alive() for worker in batches._workers)
 
 
 def test_position_resumes_within_and_across_epochs(small: FeatureStore) -> None:
