@@ -85,6 +85,11 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) 
         (["seed"], ["seed"]),
         (["scheduler=null"], ["must be a string", "~scheduler"]),
         (["-m", "--cfg", "job", "seed=1,2"], ["Only one of", "Leave out -m"]),
+        (["lr=1e-4"], ["lr is not a setting; did you mean optim.lr?"]),
+        (["optim=1e-4"], ["optim is a group", "options: adamw", "optim.NAME=VALUE"]),
+        (["--lr", "1e-4"], ["--lr: settings are given without dashes", "lr=VALUE"]),
+        (["--batch-size=4"], ["--batch-size=4: settings", "batch_size=VALUE"]),
+        (["~trainer"], ["~trainer: this command cannot do without trainer"]),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )
@@ -120,6 +125,15 @@ def test_what_cannot_be_composed_is_named(
             ["resume=auto: no run below outputs has this configuration", "leave resume out"],
         ),
         ([*DEMO, "resume=no/such/run"], ["resume=no/such/run", "resume=auto"]),
+        (
+            [*DEMO, "trainer.max_steps=0", "data.batch_size=0", "optim.lr=-1"],
+            ["trainer.max_steps=0", "data.batch_size=0", "optim.lr=-1 must be at least 0"],
+        ),
+        ([*DEMO, "optim.betas=0.9"], ["optim.betas=0.9 is not valid"]),
+        ([*DEMO, "optim.betas=[0.9,2]"], ["torch.optim.AdamW", "optim.betas=[0.9, 2]", "2"]),
+        ([*DEMO, "scheduler.gamma=2"], ["scheduler.gamma=2", "0 < gamma <= 1"]),
+        ([*DEMO, "arch.generator=null"], ["arch.generator=null must not be null"]),
+        ([*DEMO, "trainer.accelerator=tpu"], ["trainer.accelerator=tpu is not valid"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )
@@ -130,6 +144,13 @@ def test_what_cannot_work_is_named_and_leaves_no_folder(
     for part in parts:
         assert part in message, message
     assert list(terminal.folder.iterdir()) == []
+
+
+def test_a_place_for_runs_that_cannot_be_one_is_named(terminal: Terminal) -> None:
+    (terminal.folder / "file").write_text("in the way")
+    message = terminal.refused("svc-train", *DEMO, "paths.output_dir=file")
+    assert "The folder of the run cannot be made" in message
+    assert "paths.output_dir=FOLDER" in message
 
 
 @pytest.mark.parametrize(
@@ -232,8 +253,16 @@ def test_a_first_session_in_a_folder_with_a_name(terminal: Terminal) -> None:
     dataset = [f"dataset.path={voices}", "content=mfcc"]
     assert "prepared in" in terminal("svc-preprocess", *dataset).out
     settings = [*dataset, "arch=hifisinger_tiny", "trainer=cpu", "debug=fast"]
-    terminal("svc-train", *settings)
+    said = terminal("svc-train", *settings)
     (run,) = terminal.folder.glob("outputs/train/*")
+    here = f"outputs/train/{run.name}"
+    assert re.search(
+        r"Training arch=hifisinger_tiny \(1\.\d M weights learn\) on cpu in fp32: 2 updates of 2 "
+        rf"crops of 0\.37 s\.\n\S* The run's folder: {here}\n",
+        said.err,
+    )
+    assert re.search(rf"Done after 2 steps, valid_loss \d\.\d+: \S*{here}\n", said.err)
+    assert f"svc-infer checkpoint={here} input=song.wav speaker=alma_alto" in said.err
     assert (run / "checkpoints" / "last.ckpt").is_file()
     assert (run / "samples" / "step_000002" / "0_mel.png").is_file()
     said = terminal("svc-train", *settings, "trainer.max_steps=3", "resume=auto")
@@ -241,6 +270,7 @@ def test_a_first_session_in_a_folder_with_a_name(terminal: Terminal) -> None:
     assert re.search(
         r"Using the prepared dataset \S.*: \d+ slices, 0\.\d minutes of 2 sp", said.err
     )
+    assert "updates 2 to 3 of 2 crops" in said.err
     assert "Done after 3 steps" in said.err
 
     message = terminal.refused("svc-train", *settings, f"resume={run}", "optim.lr=0.01")

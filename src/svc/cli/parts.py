@@ -8,6 +8,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from svc.config.checks import DeviceCheck, check_config
 from svc.config.instantiate import build
+from svc.config.signatures import with_values_as_wanted
 from svc.errors import UserErrors
 
 if TYPE_CHECKING:
@@ -45,7 +46,8 @@ def plain_config(
         raise UserErrors("The configuration is not complete:", hints)
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     check_config(plain, run_time, device_problem)
-    return plain
+    as_wanted: dict[str, Any] = with_values_as_wanted(plain)
+    return as_wanted
 
 
 def _missing_keys(node: Any, path: str = "") -> Iterator[str]:

@@ -36,6 +36,8 @@ class Continuation:
     checkpoint: Path
     facts: CheckpointFacts | None
     """What the checkpoint says of itself; None in one that was made without."""
+    step: int
+    """Updates that it has made."""
     changes: tuple[Change, ...]
     """Settings that are others now, and are to be."""
     allow_changes: bool
@@ -81,7 +83,7 @@ def run_to_continue(config: Mapping[str, Any]) -> Continuation | None:
     content = read_checkpoint(checkpoint)
     facts = facts_in(content, checkpoint) if content[SVC_KEY]["facts"] is not None else None
     changes = tuple(changes_between(recorded, config))
-    found = Continuation(checkpoint, facts, changes, allow_changes)
+    found = Continuation(checkpoint, facts, int(content["global_step"]), changes, allow_changes)
     _require_allowed(found)
     return found
 

@@ -12,6 +12,7 @@ from svc.cli.quoting import in_full
 from svc.cli.sweep import job_of_sweep, summed_up
 
 if TYPE_CHECKING:
+    from svc.cli.resuming import Continuation
     from svc.cli.training_run import TrainingParts
     from svc.data.store import FeatureStore
     from svc.training.preflight import PreflightOptions
@@ -46,6 +47,7 @@ def train(config: Any) -> float | None:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from svc.cli.optimisation import require_usable_optimisation
     from svc.cli.parts import extraction_settings, plain_config
     from svc.cli.pretrained_run import read_pretrained, with_pretrained_shape
     from svc.cli.processes import (
@@ -84,6 +86,7 @@ def train(config: Any) -> float | None:
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
     # Before any work: they may be refused.
     options = PreflightOptions(**plain["preflight"])
+    require_usable_optimisation(plain)
     pretrained, vocoder = read_pretrained(plain, checkpoint), trained_vocoder(plain, spec)
     completed = with_pretrained_shape(plain, pretrained, spec, lambda: extraction_settings(plain))
     completed = with_vocoder_shape(completed, vocoder)
@@ -94,7 +97,7 @@ def train(config: Any) -> float | None:
         return summary.score if summary else None
     completed = with_mel_bounds(completed, spec, store)
     parts = training_parts(completed, spec, store, run_dir, pretrained, vocoder, continued)
-    return _run(parts, plain, completed, store, options, checkpoint)
+    return _run(parts, plain, completed, store, options, continued)
 
 
 def _run(
@@ -103,7 +106,7 @@ def _run(
     completed: Mapping[str, Any],
     store: "FeatureStore",
     options: "PreflightOptions",
-    checkpoint: Path | None,
+    continued: "Continuation | None",
 ) -> float | None:
     """Look whether it fits, train, and leave the records of the run in its folder.
 
@@ -113,8 +116,9 @@ def _run(
         completed: the same with the shapes of what is loaded.
         store: of the dataset.
         options: of the preflight.
-        checkpoint: that is continued.
+        continued: the run that goes on.
     """
+    from svc.cli.announcements import tell_beginning, tell_end
     from svc.cli.processes import is_first
     from svc.cli.training_run import tell_loggers
     from svc.data.fingerprint import DatasetRecord
@@ -124,15 +128,17 @@ def _run(
     from svc.training.runs import fit, write_run_file
 
     run_dir = Path(plain["paths"]["run_dir"])
+    checkpoint = continued.checkpoint if continued else None
     preflight(parts.trainer, parts.module, parts.data, options, checkpoint)
     tell_loggers(parts, completed, store)
     if is_first():
         write_run_file(run_dir, plain, DatasetRecord.of(store))
+    tell_beginning(parts, plain, continued)
     started_s = time.perf_counter()
     with out_of_memory_explained(parts.data):
         fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
-    _logger.info("Done after %d steps: %s", parts.trainer.global_step, run_dir)
     summary = summarise(parts.trainer, time.perf_counter() - started_s)
+    tell_end(parts, plain, summary)
     if is_first():
         write_summary(run_dir, summary)
     return summary.score

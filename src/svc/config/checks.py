@@ -4,6 +4,7 @@ import math
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
+from svc.config.ranges import range_faults
 from svc.config.signatures import signature_faults
 from svc.errors import UserErrors
 
@@ -28,11 +29,13 @@ def check_config(
         device_problem: asks the machine whether the trainer can run on it.
 
     Raises:
-        UserErrors: unknown or missing arguments, values of a wrong type, groups that do not fit
-            each other, a callback or logger without `_target_`, a device that is not there.
+        UserErrors: unknown or missing arguments, values of a wrong type or out of range, groups
+            that do not fit each other, a callback or logger without `_target_`, a device that is
+            not there.
         DeviceUnavailable: nothing but the last of these.
     """
     faults = signature_faults(config, run_time=run_time)
+    faults += range_faults(config)
     faults += _nodes_without_target(config)
     faults += _framing_faults(config)
     faults += _unread_settings(config)
@@ -42,8 +45,8 @@ def check_config(
     faults += _sharding_faults(config)
     faults += _resume_faults(config.get("resume"))
     missing_device: list[str] = []
-    if device_problem is not None and "trainer" in config:
-        missing_device = _device_faults(config["trainer"], device_problem)
+    if device_problem is not None and not any(f.startswith("trainer.") for f in faults):
+        missing_device = _device_faults(config.get("trainer"), device_problem)
     if faults or missing_device:
         fault = UserErrors if faults else DeviceUnavailable
         raise fault("The configuration cannot be used:", [*faults, *missing_device])
@@ -199,6 +202,8 @@ def _sharding_faults(config: Mapping[str, Any]) -> list[str]:
     return faults
 
 
-def _device_faults(trainer: Mapping[str, Any], device_problem: DeviceCheck) -> list[str]:
+def _device_faults(trainer: Mapping[str, Any] | None, device_problem: DeviceCheck) -> list[str]:
+    if not trainer:
+        return []
     problem = device_problem(trainer["accelerator"], trainer["devices"], str(trainer["precision"]))
     return [problem] if problem else []

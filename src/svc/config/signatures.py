@@ -38,6 +38,24 @@ def signature_faults(
     return faults
 
 
+def with_values_as_wanted(node: Any) -> Any:
+    """A copy of a tree without faults, each value in the type that its constructor asks for: 1000
+    for the 1e3 of a number of steps, false for the `no` of a switch."""
+    if isinstance(node, list):
+        return [with_values_as_wanted(child) for child in node]
+    if not isinstance(node, Mapping):
+        return node
+    hints: dict[str, Any] = {}
+    if "_target_" in node:
+        hints = _type_hints(locate(str(node["_target_"])))
+    return {
+        key: _as_wanted(value, hints[key])
+        if key in hints and isinstance(value, str | int | float)
+        else with_values_as_wanted(value)
+        for key, value in node.items()
+    }
+
+
 def _node_faults(node: Mapping[str, Any], path: str, run_time: Collection[str]) -> list[str]:
     try:
         target = locate(str(node["_target_"]))
@@ -98,11 +116,13 @@ def _type_problem(value: Any, hint: Any) -> str | None:
 
     if isinstance(value, Mapping) and "_target_" in value:
         return None
+    if value is None and not _leaves(hint) & {type(None), object, Any}:
+        return "must not be null"
     hint = _without_live_objects(hint)
     if not _leaves(hint) <= _SCALARS:
         return None
     if isinstance(value, bool) and bool not in _leaves(hint) and _leaves(hint) <= {int, float}:
-        return f"must be a number, got {value}"
+        return f"must be a number, got {str(value).lower()}"
     try:
         TypeAdapter(hint).validate_python(value)
     except ValidationError as error:
@@ -112,8 +132,22 @@ def _type_problem(value: Any, hint: Any) -> str | None:
     return None
 
 
+def _as_wanted(value: str | int | float, hint: Any) -> Any:
+    """A value that has been found to fit, as an instance of what it fits."""
+    from pydantic import TypeAdapter
+
+    hint = _without_live_objects(hint)
+    leaves = _leaves(hint)
+    is_so_already = type(value) in leaves or (float in leaves and type(value) is int)
+    if is_so_already or not leaves <= _SCALARS:
+        return value
+    return TypeAdapter(hint).validate_python(value)
+
+
 def _without_live_objects(hint: Any) -> Any:
     """`float` for `float | Tensor`: nothing that can be typed is a tensor or a part of a model."""
+    if get_origin(hint) in (tuple, list):
+        return get_origin(hint)[tuple(map(_without_live_objects, get_args(hint)))]
     if get_origin(hint) not in (Union, UnionType):
         return hint
     plain = [
@@ -135,8 +169,12 @@ def _leaves(hint: Any) -> set[Any]:
 
 def _nearest(key: str, known: list[str]) -> str:
     close = get_close_matches(key, known, n=1)
-    return f"; did you mean {close[0]}?" if close else f"; it has {', '.join(sorted(known))}"
+    if close:
+        return f"; did you mean {close[0]}?"
+    return f"; it has {', '.join(sorted(known))}"
 
 
 def _shown(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
     return value if isinstance(value, str) else repr(value)
