@@ -1,6 +1,7 @@
 """What a step takes is measured without touching the run, and a batch size is found or refused."""
 
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from store_material import prepare_small, write_voice
 from svc.data.batch import Batch
 from svc.data.data_module import SvcDataModule
 from svc.data.store import FeatureStore
+from svc.device_memory import peak_bytes
 from svc.errors import UserError, UserErrors
 from svc.models.conditioner import Conditioner
 from svc.models.hifisinger import HifiSinger
@@ -114,6 +116,14 @@ def test_memory_is_that_of_the_steps(store: FeatureStore, tmp_path: Path) -> Non
     assert four.peak_bytes - one.peak_bytes == pytest.approx(96 * MIB, rel=0.2)
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="peaks can be begun anew on Linux only")
+def test_what_was_tried_is_not_counted_as_the_runs(store: FeatureStore, tmp_path: Path) -> None:
+    trained = module()
+    trained.__class__ = Hungry
+    (eight,) = probe(store, tmp_path, trained).measure(sizes(8))
+    assert peak_bytes(torch.device("cpu")) < eight.peak_bytes - 128 * MIB
+
+
 def test_nothing_of_the_run_is_touched(store: FeatureStore, tmp_path: Path) -> None:
     trained = module()
     before = {
@@ -210,7 +220,10 @@ def test_an_update_of_several_batches_is_measured_whole(
     assert seen == [1] * 6 + [2] * 3
 
 
-def test_the_end_of_memory_ends_the_measuring(store: FeatureStore, tmp_path: Path) -> None:
+def test_the_end_of_memory_ends_the_measuring(
+    store: FeatureStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     trained = module()
     trained.__class__ = Starved
     measuring = probe(store, tmp_path, trained)
@@ -218,6 +231,7 @@ def test_the_end_of_memory_ends_the_measuring(store: FeatureStore, tmp_path: Pat
     found = measuring.measure(sizes(1, 2, 4, 8))
     assert [m.batch_size for m in found] == [1, 2]
     assert measuring.too_large == 4
+    assert "No memory for a batch of 4: CUDA out of memory" in caplog.text
     assert torch.equal(torch.get_rng_state(), state)
 
 
@@ -369,6 +383,12 @@ def test_running_out_of_memory_in_a_validation_is_told_apart(
             True,
         ),
         (RuntimeError("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), True),
+        (
+            RuntimeError(
+                "FIND was unable to find an engine to execute this computation after trying 9 plans"
+            ),
+            True,
+        ),
         (RuntimeError("CUDA error: device-side assert triggered"), False),
         (ValueError("out of memory"), False),
     ],

@@ -270,7 +270,7 @@ class SvcDataModule(lightning.LightningDataModule):
             collate_fn=already_batched,
             num_workers=workers,
             persistent_workers=workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._trains_on_cuda,
         )
 
     def val_dataloader(self) -> DataLoader[LoadedCrops]:
@@ -279,8 +279,14 @@ class SvcDataModule(lightning.LightningDataModule):
             self._valid,
             batch_size=self._valid_batch_size,
             collate_fn=already_batched,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self._trains_on_cuda,
         )
+
+    @property
+    def _trains_on_cuda(self) -> bool:
+        """Whether batches are copied faster from page-locked memory, which a run on the CPU would
+        only start up the GPU for."""
+        return self._prepared_for is not None and self._prepared_for.type == "cuda"
 
     def to_batch(self, loaded: LoadedCrops | CropPlaces) -> Batch:
         """What a training step sees, of what a loader gave, on the device that this is on."""

@@ -1,6 +1,7 @@
 """What a training step takes of the device's memory, measured on a copy of the module."""
 
 import copy
+import logging
 import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,7 +17,9 @@ from svc.data.dataset import already_batched
 from svc.device_memory import peak_bytes, release, restart_peak
 from svc.training.batch_size import Measurement
 from svc.training.network_module import NetworkModule
-from svc.training.out_of_memory import is_out_of_memory
+from svc.training.out_of_memory import is_out_of_memory, told
+
+_logger = logging.getLogger(__name__)
 
 _WARM_UP_LIMIT = 32
 """Steps after which an optimiser without a state is measured as it is. Under fp16 the first ones
@@ -66,6 +69,7 @@ class MemoryProbe:
                 self.too_large = min(watch.batch_size, self.too_large or watch.batch_size)
         finally:
             release(self.device)
+            restart_peak(self.device)  # the run's begins without what was tried
         return watch.measured
 
     def _train(self, watch: "_Watch") -> bool:
@@ -96,6 +100,7 @@ class MemoryProbe:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
+                _logger.info("No memory for a batch of %d: %s", watch.batch_size, told(error))
                 return False
         return True
 

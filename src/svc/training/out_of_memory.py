@@ -20,8 +20,10 @@ _OUT_OF_MEMORY = (
     "not enough memory",
     "out of memory",
     "STATUS_ALLOC_FAILED",
+    "unable to find an engine to execute this computation",
 )
-"""What torch says where it raises no error of its own kind: of the CPU, of cuDNN and cuBLAS."""
+"""What torch says where it raises no error of its own kind: of the CPU, of cuDNN and cuBLAS. (The
+last is what becomes of a convolution where there is no room for any of cuDNN's workspaces.)"""
 
 
 def is_out_of_memory(error: BaseException) -> bool:
@@ -30,6 +32,11 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error)
     return isinstance(error, RuntimeError) and any(words in said for words in _OUT_OF_MEMORY)
+
+
+def told(error: BaseException) -> str:
+    """The first line of what an error says."""
+    return (str(error) or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
@@ -44,7 +51,6 @@ def out_of_memory_explained(data: SvcDataModule) -> Iterator[None]:
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        told = (str(error) or type(error).__name__).splitlines()[0]
         frames = (frame for frame, _ in traceback.walk_tb(error.__traceback__))
         if any(frame.f_code.co_name == "validation_step" for frame in frames):
             where = "in a validation"
@@ -53,7 +59,7 @@ def out_of_memory_explained(data: SvcDataModule) -> Iterator[None]:
             where = f"with data.batch_size={data.batch_size}"
             smaller = "data.batch_size"
         raise UserError(
-            f"Out of memory {where} ({told}). Look whether other programs take memory of the same "
-            f"device. What the last checkpoint holds is kept: continue with a smaller {smaller}, "
-            f"resume=auto and resume.allow_changes=true. {SMALLER_STEPS}"
+            f"Out of memory {where} ({told(error)}). Look whether other programs take memory of "
+            f"the same device. What the last checkpoint holds is kept: continue with a smaller "
+            f"{smaller}, resume=auto and resume.allow_changes=true. {SMALLER_STEPS}"
         ) from error
