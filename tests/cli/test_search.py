@@ -121,6 +121,33 @@ def test_a_search_that_is_running_is_left_alone(
     assert [trial.state.name for trial in study().trials] == ["RUNNING"]
 
 
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("hydra.sweeper.direction=maximize", "direction=maximize: a search judges by the"),
+        ("hydra.sweeper.storage=nodialect://x", "cannot be kept there (Can't load plugin"),
+        ("run_name='why?'", "Give a run_name and a paths.output_dir without one"),
+    ],
+)
+def test_a_search_that_cannot_be_kept_or_judged_is_refused(
+    typed: str, expected: str, composed: Composed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as refused:
+        begin(composed(typed))
+    assert refused.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_a_damaged_study_is_told_of(composed: Composed, capsys: pytest.CaptureFixture[str]) -> None:
+    file = Path("outputs/multirun/find/search.db")
+    file.parent.mkdir(parents=True)
+    file.write_text("no database, but a text that is as long as one wants it to be")
+    with pytest.raises(SystemExit):
+        begin(composed())
+    assert "search.db: this search cannot be kept there" in capsys.readouterr().err
+    assert file.read_text().startswith("no database")
+
+
 SEARCH = (
     *(typed for typed in TINY if not typed.startswith(("trainer.devices", "hydra.run.dir"))),
     "dataset.minutes_per_singer=0.4",

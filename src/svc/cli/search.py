@@ -40,14 +40,10 @@ def _prepare(config: Any) -> None:
     from optuna.trial import TrialState
 
     sweeper, folder = config.hydra.sweeper, Path(config.hydra.sweep.dir)
+    _require_minimum(sweeper.direction)
     _hold_alone(folder, sweeper.study_name)
     optuna.logging.set_verbosity(logging.WARNING)
-    study = optuna.create_study(
-        study_name=sweeper.study_name,
-        storage=sweeper.storage,
-        direction="minimize",
-        load_if_exists=True,
-    )
+    study = _study(sweeper.study_name, str(sweeper.storage))
     _require_same_search(study, config)
     trials = study.trials
     for trial in trials:
@@ -68,6 +64,36 @@ def _prepare(config: Any) -> None:
             sweeper.sampler.seed += len(trials)
         number = f"+hydra.job.env_set.{FIRST_TRIAL}='{len(trials)}'"
         config.hydra.overrides.hydra.append(number)
+
+
+def _require_minimum(direction: Any) -> None:
+    if str(getattr(direction, "name", direction)).lower() != "minimize":
+        raise UserError(
+            f"hydra.sweeper.direction={direction}: a search judges by the validation loss, and "
+            f"smaller is better. Leave it out."
+        )
+
+
+def _study(name: str, storage: str) -> Any:
+    """The study of that name, a new one where the storage has none."""
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    if storage.startswith("sqlite") and "?" in storage:
+        raise UserError(
+            f"hydra.sweeper.storage={storage}: what comes after a question mark would be taken for "
+            f"options of the database. Give a run_name and a paths.output_dir without one."
+        )
+    try:
+        return optuna.create_study(
+            study_name=name, storage=storage, direction="minimize", load_if_exists=True
+        )
+    except (ImportError, SQLAlchemyError, optuna.exceptions.OptunaError) as error:
+        raise UserError(
+            f"hydra.sweeper.storage={storage}: this search cannot be kept there "
+            f"({str(error).splitlines()[0]}). Give another run_name, or another storage; a file "
+            f"that is damaged may be deleted, and the search then begins anew."
+        ) from error
 
 
 def _hold_alone(folder: Path, name: str) -> None:
