@@ -11,8 +11,9 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
-from svc.cli.processes import processes_to_start
+from svc.cli.processes import _give_gpus_back, processes_to_start
 from svc.errors import UserError
 from svc.training.devices import devices_here
 
@@ -118,5 +119,29 @@ def test_processes_that_torchrun_or_slurm_started_start_none(
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "1")
     assert processes_to_start(trainer) == 1
     monkeypatch.delenv("TORCHELASTIC_RUN_ID")
-    monkeypatch.setenv("SLURM_NTASKS", "4")
+    for key, value in (("NTASKS", "4"), ("NTASKS_PER_NODE", "2"), ("NNODES", "2")):
+        monkeypatch.setenv(f"SLURM_{key}", value)
     assert processes_to_start(trainer) == 1
+    for other in ({"devices": 4}, {"num_nodes": 1}):
+        with pytest.raises(UserError, match="has --nodes=2 --ntasks-per-node=2"):
+            processes_to_start({**trainer, **other})
+    monkeypatch.delenv("SLURM_NTASKS_PER_NODE")  # a job with --ntasks alone
+    with pytest.raises(UserError, match=r"wants .* --ntasks-per-node=2; .*\(not set\)"):
+        processes_to_start(trainer)
+
+
+def test_a_slurm_job_of_one_task_is_like_any_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_NTASKS", "1")
+    trainer = {"accelerator": "cpu", "devices": 2, "num_nodes": 1}
+    assert processes_to_start(trainer) == 2
+    assert processes_to_start({**trainer, "devices": 1}) == 1
+
+
+def test_what_preparing_took_of_a_gpu_is_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    _give_gpus_back()
+    assert not emptied  # nothing was taken, and no GPU is started up for it
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+    _give_gpus_back()
+    assert emptied

@@ -30,17 +30,23 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
     """How many processes this one has to start for a run; 1 where it trains by itself.
 
     That is so on a single device, and where it is one of several processes already: those that this
-    command, torchrun or Slurm's srun have started.
+    command, torchrun or Slurm's srun have started. A Slurm job of one task is like a machine of its
+    own.
 
     Raises:
-        UserError: several machines are wanted, and nothing has started processes on them.
+        UserError: several machines are wanted, and nothing has started processes on them; or Slurm
+            has started others than are wanted.
     """
     from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
     from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     from svc.training.devices import devices_here
 
-    if TorchElasticEnvironment.detect() or SLURMEnvironment.detect():
+    if TorchElasticEnvironment.detect():
+        return 1
+    devices = devices_here(trainer["accelerator"], trainer["devices"])
+    if SLURMEnvironment.detect() and int(os.environ["SLURM_NTASKS"]) > 1:
+        _require_slurms_processes(devices, trainer["num_nodes"])
         return 1
     if trainer["num_nodes"] > 1:
         raise UserError(
@@ -48,7 +54,18 @@ def processes_to_start(trainer: Mapping[str, Any]) -> int:
             f"machine only. Start it on every machine with torchrun --nnodes=… --nproc-per-node=… "
             f"-m svc.cli.train …, or with srun in a Slurm job; see docs/training.md."
         )
-    return devices_here(trainer["accelerator"], trainer["devices"])
+    return devices
+
+
+def _require_slurms_processes(devices: int, machines: int) -> None:
+    """Slurm runs a task for each device, or processes would wait for others that never come."""
+    tasks, nodes = (os.environ.get(f"SLURM_{key}") for key in ("NTASKS_PER_NODE", "NNODES"))
+    if tasks != str(devices) or nodes not in (None, str(machines)):
+        raise UserError(
+            f"trainer.devices={devices} on trainer.num_nodes={machines} machine(s) wants a Slurm "
+            f"job with --nodes={machines} --ntasks-per-node={devices}; this one has "
+            f"--nodes={nodes or 1} --ntasks-per-node={tasks or '(not set)'}."
+        )
 
 
 def is_first() -> bool:
@@ -93,6 +110,7 @@ def run_processes(
         start_processes,
     )
 
+    _give_gpus_back()
     fixed = ["hydra.mode=RUN", f"hydra.run.dir={hydra_quoted(str(run_dir.absolute()))}"]
     if resume_from is not None:
         fixed.append(f"resume={hydra_quoted(str(resume_from.absolute()))}")
@@ -116,6 +134,16 @@ def run_processes(
         context.close(timeout=_END_WITHIN_S)
     if result is not None and result.is_failed():
         raise _failure(result.failures)
+
+
+def _give_gpus_back() -> None:
+    """What this process has taken of GPUs to prepare the dataset is for those that train on it."""
+    import torch
+
+    from svc.device_memory import release
+
+    if torch.cuda.is_initialized():
+        release(torch.device("cuda"))
 
 
 def _failure(failures: Mapping[int, Any]) -> JobFailed:
