@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -35,6 +36,7 @@ from svc.config.resolvers import register_resolvers
 from svc.config.schema import register_schemas
 from svc.data.settings import ExtractionSettings
 from svc.data.store import AUDIO_FULL_SCALE, FeatureStore
+from svc.data.store_writer import StoreWriter
 from svc.errors import UserError
 from svc.inference.loading import load_vocoder
 from svc.models.mel_level import energy_level
@@ -86,6 +88,23 @@ def test_a_dataset_that_is_prepared_already_is_announced(
         f"Using the prepared dataset {tmp_path / 'store'}: 2 slices, 0.1 minutes of 1 speaker. "
         f"Run svc-preprocess after changing the recordings."
     )
+
+
+def test_who_waits_for_a_dataset_leaves_it_as_it_was_prepared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_voice(tmp_path / "anna" / "song.wav", 3.5, 0)
+    wanted = ExtractionSettings.of(
+        spec=SPEC, slicing={}, content=BlockContent, pitch=CrossingPitch, energy=CountedEnergy
+    )
+    monkeypatch.setattr(training_run, "extraction_settings", lambda _: wanted)
+    config = {"paths": {"store_dir": str(tmp_path / "store")}}
+    with ThreadPoolExecutor(1) as other_job:
+        with StoreWriter(tmp_path / "store").in_turn():
+            waiting = other_job.submit(prepared_store, config, SPEC)
+            prepare_small(tmp_path, tmp_path / "store")
+        with pytest.raises(UserError, match=r"pitch.f0_min_hz: stored 60.0"):
+            waiting.result(60)
 
 
 @pytest.mark.parametrize("holder", ["nsf_hifigan", "hifisinger", "diffsvc"])

@@ -29,7 +29,9 @@ from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule
 from svc.data.fingerprint import DatasetRecord
 from svc.data.mel_statistics import mel_bounds
+from svc.data.settings import ExtractionSettings
 from svc.data.store import MANIFEST, FeatureStore
+from svc.data.store_writer import StoreWriter
 from svc.errors import UserError
 from svc.inference.loading import LoadedVocoder, load_vocoder
 from svc.models.mel_level import energy_level
@@ -65,7 +67,12 @@ def prepared_store(
     """
     folder = Path(config["paths"]["store_dir"])
     wanted = extraction_settings(config)
-    if (folder / MANIFEST).is_file():
+    store = None
+    if not (folder / MANIFEST).is_file():
+        with StoreWriter(folder).in_turn():
+            if not (folder / MANIFEST).is_file():
+                store = _prepared_now(config, spec, wanted)
+    if store is None:
         store = FeatureStore.open(folder, wanted)
         _logger.info(
             "Using the prepared dataset %s: %d slices, %.1f minutes of %d speaker%s. "
@@ -76,16 +83,20 @@ def prepared_store(
             len(store.speakers),
             "s" * (len(store.speakers) != 1),
         )
-    else:
-        source = build(config["dataset"])
-        _logger.info("Preparing %s into %s.", source.name, folder)
-        from rich.console import Console
-
-        Console(stderr=True).print(prepare_dataset(config, source, spec))
-        store = FeatureStore.open(folder, wanted)
     if continued is not None:
         require_known_dataset(continued, DatasetRecord.of(store))
     return store
+
+
+def _prepared_now(
+    config: Mapping[str, Any], spec: AudioSpec, wanted: ExtractionSettings
+) -> FeatureStore:
+    from rich.console import Console
+
+    source, folder = build(config["dataset"]), Path(config["paths"]["store_dir"])
+    _logger.info("Preparing %s into %s.", source.name, folder)
+    Console(stderr=True).print(prepare_dataset(config, source, spec))
+    return FeatureStore.open(folder, wanted)
 
 
 def training_parts(

@@ -263,7 +263,8 @@ def check_settings(folder: Path, stored: ExtractionSettings, wanted: ExtractionS
                     f"wants:",
                     *(f"  - {line}" for line in difference),
                     "Run svc-preprocess with the settings of this run (it extracts again only what "
-                    "they touch), change the settings back, or give another store folder.",
+                    "they touch), change the settings back, or give another folder with "
+                    "paths.store_dir=…",
                 ]
             )
         )

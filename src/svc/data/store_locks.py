@@ -17,14 +17,23 @@ _LOG = logging.getLogger(__name__)
 
 _STORE_LOCK = ".lock"
 _SHARD_LOCK = ".shard-{}.lock"
+_TURN_LOCK = ".turn.lock"
+
+
+@contextmanager
+def in_turn(folder: Path) -> Iterator[None]:
+    """Be the only process that looks whether a store is there, and makes it where it is not.
+
+    Jobs of a sweep share a dataset: the first prepares it, the others wait, and find it done; or
+    find it made with other settings than theirs, and leave it alone.
+    """
+    with _taken(FileLock(folder / _TURN_LOCK), folder, "Another process"):
+        yield
 
 
 @contextmanager
 def sole_preparation(folder: Path) -> Iterator[None]:
-    """Be the only preparation of a store, waiting for another one or for shards to end.
-
-    Jobs of a sweep share a dataset: the first prepares it, the others find it done.
-    """
+    """Be the only preparation of a store, waiting for another one or for shards to end."""
     with _taken(FileLock(folder / _STORE_LOCK), folder, "Another process"), ExitStack() as shards:
         locks = sorted(folder.glob(_SHARD_LOCK.format("*")))
         for path in locks:

@@ -34,7 +34,7 @@ from svc.data.store import (
     StoreMeta,
     feature_path,
 )
-from svc.data.store_locks import one_of_many_preparations, sole_preparation
+from svc.data.store_locks import in_turn, one_of_many_preparations, sole_preparation
 from svc.errors import UserError
 
 _PARTIAL = ".partial"
@@ -108,6 +108,11 @@ class StoreWriter:
         """Be the only preparation of this store, waiting for others to end."""
         self._make(self.folder)
         return sole_preparation(self.folder)
+
+    def in_turn(self) -> AbstractContextManager[None]:
+        """Be the only one that looks whether this store is there, and makes it where it is not."""
+        self._make(self.folder)
+        return in_turn(self.folder)
 
     def locked_shard(self, shard: str) -> AbstractContextManager[None]:
         """Be the only preparation of this shard, beside those of other shards."""
