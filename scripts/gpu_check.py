@@ -20,7 +20,15 @@ from pathlib import Path
 from typing import Any
 
 from gpu_checks.agreement import judge
-from gpu_checks.cases import ARCHITECTURES, COMPILE_MODES, CONVERTED, PRECISIONS, SIZES, Case
+from gpu_checks.cases import (
+    ARCHITECTURES,
+    COMPILE_MODES,
+    CONVERTED,
+    PRECISIONS,
+    SIZES,
+    Case,
+    problem_of,
+)
 from gpu_checks.report import fraction_of_rate, markdown
 
 DEFAULT_OUT = Path(__file__).resolve().parents[1] / "docs" / "benchmarks"
@@ -40,6 +48,9 @@ def main() -> None:
             file=sys.stderr,
         )
         sys.exit(2)
+    if (problem := problem_of("fp32", options.device)) is not None:
+        print(f"gpu_check: {problem}.", file=sys.stderr)
+        sys.exit(2)
     report = _begun(options)
     deadline_s = time.monotonic() + options.limit_s
     _measure(report, options, deadline_s)
@@ -58,6 +69,7 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--size", choices=SIZES, help="full on cuda, small on cpu by default")
+    parser.add_argument("--batch", type=int, help="crops per step; 32 at full size, 2 if small")
     parser.add_argument("--arch", nargs="+", choices=ARCHITECTURES, default=ARCHITECTURES)
     parser.add_argument("--precision", nargs="+", choices=PRECISIONS)
     parser.add_argument("--compile", nargs="+", choices=COMPILE_MODES, default=COMPILE_MODES)
@@ -76,11 +88,12 @@ def _options() -> argparse.Namespace:
     options = parser.parse_args()
     on_gpu = options.device == "cuda"
     options.size = options.size or ("full" if on_gpu else "small")
+    options.batch = SIZES[options.size].batch if options.batch is None else options.batch
     options.precision = options.precision or (tuple(PRECISIONS) if on_gpu else CPU_PRECISIONS)
     if "fp32" not in options.precision and not options.add:
         parser.error("--precision: the others are compared with fp32; name it as well")
-    if options.limit_s <= 0:
-        parser.error("--limit-s must be above 0")
+    if options.limit_s <= 0 or options.batch < 1:
+        parser.error("--limit-s must be above 0, and --batch at least 1")
     return options
 
 
@@ -134,18 +147,32 @@ def _measure(report: dict[str, Any], options: argparse.Namespace, deadline_s: fl
     if options.only != "training":
         for arch in options.arch:
             precisions = [name for name in CONVERTED if name in options.precision]
-            what = ["conversion", *common, arch, ",".join(precisions)]
             wanted = [{"arch": arch, "precision": name} for name in precisions]
-            _keep(report["conversion"], wanted, *_lines(what, deadline_s))
+            _measure_cases(report["conversion"], wanted, ["conversion", *common, arch], deadline_s)
     if options.only != "conversion":
         modes = [mode for mode in COMPILE_MODES if mode in options.compile]
         for arch in options.arch:
             for precision in options.precision:
-                what = [arch, precision, options.cudnn_benchmark, ",".join(modes)]
+                settings = [options.cudnn_benchmark, str(options.batch), ",".join(modes)]
                 cases = [Case(arch, precision, mode).as_dict() for mode in modes]
-                found = _lines(["training", *common, *what], deadline_s)
-                _keep(report["training"], cases, *found)
+                what = ["training", *common, arch, *settings]
+                _measure_cases(report["training"], cases, what, deadline_s)
                 _write(report, options.out)
+
+
+def _measure_cases(
+    kept: list[dict[str, Any]], cases: list[dict[str, Any]], what: list[str], deadline_s: float
+) -> None:
+    """Have a worker do `what` in the precisions of the cases that the device can compute."""
+    device = what[1]
+    problems = {case["precision"]: problem_of(case["precision"], device) for case in cases}
+    for case in cases:
+        if (problem := problems[case["precision"]]) is not None:
+            _keep(kept, [case], [{**case, "status": "not run", "reason": problem}], None)
+    possible = [case for case in cases if problems[case["precision"]] is None]
+    names = ",".join(name for name, problem in problems.items() if problem is None)
+    if possible:
+        _keep(kept, possible, *_lines([*what, names], deadline_s))
 
 
 def _keep(
@@ -207,12 +234,12 @@ def _end(worker: "subprocess.Popen[str]") -> None:
 
 def _complete(report: dict[str, Any]) -> None:
     """Fractions of the device's rate, and the checks."""
-    work = {run["arch"]: run["gflop"] for run in report["training"] if "gflop" in run}
-    for run in report["training"]:
-        if run["status"] == "done" and run["arch"] in work and report["rates"]:
-            run["fraction_of_matmul_rate"] = fraction_of_rate(
-                run, work[run["arch"]], report["rates"]
-            )
+    done = [run for run in report["training"] if run["status"] == "done"]
+    work = {(run["arch"], run["batch"]): run["gflop"] for run in done if "gflop" in run}
+    for run in done:
+        gflop = work.get((run["arch"], run["batch"]))
+        if gflop is not None and report["rates"]:
+            run["fraction_of_matmul_rate"] = fraction_of_rate(run, gflop, report["rates"])
     report["checks"] = judge(report["training"], report["conversion"])
 
 

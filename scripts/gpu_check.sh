@@ -2,7 +2,8 @@
 # Checks and measures training and conversion on a CUDA device: every precision and compile mode,
 # both architectures, at full size. Needs the checkout and the packages, nothing else.
 #
-#   scripts/gpu_check.sh                    # some 15 minutes; writes docs/benchmarks/<device>.{json,md}
+#   scripts/gpu_check.sh                    # at most an hour (--limit-s); writes docs/benchmarks/<device>.{json,md}
+#   scripts/gpu_check.sh --batch 16         # where the device has no memory for batches of 32
 #   scripts/gpu_check.sh --device cpu --out /tmp/check      # the same ways, small, without a GPU
 #   scripts/gpu_check.sh --help
 set -euo pipefail

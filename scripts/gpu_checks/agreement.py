@@ -32,9 +32,9 @@ def judge(
             if run["status"] == "failed":
                 failed.append(f"{name}: {run['reason']}")
             continue
-        if run["arch"] not in exact:
+        reference = exact.get(run["arch"])
+        if reference is None or run.get("batch") != reference.get("batch"):
             continue
-        reference = exact[run["arch"]]
         difference = largest_difference(reference["first_losses"], run["first_losses"])
         drift = largest_difference(_total(reference["last_losses"]), _total(run["last_losses"]))
         run |= {"difference_from_fp32": round(difference, 6), "drift": round(drift, 4)}

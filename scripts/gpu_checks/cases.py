@@ -3,6 +3,8 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from svc.training.devices import supports
+
 ARCHITECTURES = ("hifisinger", "diffsvc")
 COMPILE_MODES = ("off", "default", "max-autotune")
 CONVERTED = ("fp32", "tf32", "bf16")
@@ -32,6 +34,13 @@ PRECISIONS = {
     "fp16": Precision("16-mixed", True, 2e-2, 0.3, 30.0),
     "bf16": Precision("bf16-mixed", True, 5e-2, 0.15, 15.0),
 }
+
+
+def problem_of(precision: str, device: str) -> str | None:
+    """Why a device ("cuda" or "cpu") does not compute in a precision, or None."""
+    if device == "cpu":
+        return "tf32 is for NVIDIA GPUs" if precision == "tf32" else None
+    return supports("gpu", 1, PRECISIONS[precision].lightning)
 
 
 @dataclass(frozen=True)

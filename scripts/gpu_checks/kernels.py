@@ -42,8 +42,8 @@ class KernelTimes:
         on_device = self._device.type == "cuda"
         for event in self._profile.key_averages():
             is_kernel = event.device_type == torch.autograd.DeviceType.CUDA
-            if on_device and not is_kernel:
-                continue
+            if on_device and (not is_kernel or event.is_user_annotation):
+                continue  # annotations last as long as the kernels below them
             micros = event.self_device_time_total if on_device else event.self_cpu_time_total
             times[event.key] = (micros / 1e3 / self._steps, event.count // self._steps)
         busy_ms = sum(ms for ms, _ in times.values())

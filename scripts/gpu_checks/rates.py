@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from benchmarks import machine
-from gpu_checks.cases import PRECISIONS
+from gpu_checks.cases import PRECISIONS, problem_of
 
 DTYPES = {
     "fp32": torch.float32,
@@ -51,7 +51,7 @@ def measure_rates(device: torch.device, full: bool) -> dict[str, dict[str, float
     side, batch = (8192, 64) if full else (256, 1)
     matmul, conv = {}, {}
     for name, dtype in DTYPES.items():
-        if device.type == "cpu" and name == "tf32":
+        if problem_of(name, device.type) is not None:
             continue
         with tf32_products(PRECISIONS[name].tf32):
             square = torch.randn(side, side, device=device).to(dtype)

@@ -95,6 +95,54 @@ def test_measurements_replace_older_ones_and_say_why_they_are_missing() -> None:
     assert kept == [{**case, "status": "failed", "reason": "its process ended with exit code 1"}]
 
 
+def test_a_precision_that_the_device_has_not_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As bf16 on a T4; the others are measured."""
+    check = import_module("gpu_check")
+    asked: list[list[str]] = []
+
+    def lines(arguments: list[str], deadline_s: float) -> Any:
+        asked.append(arguments)
+        return [{"arch": "diffsvc", "precision": "fp16", "status": "done"}], None
+
+    monkeypatch.setattr(check, "_lines", lines)
+    monkeypatch.setattr(check, "problem_of", lambda name, _: "too old" if name == "bf16" else None)
+    cases = [{"arch": "diffsvc", "precision": name} for name in ("fp16", "bf16")]
+    kept = [{**cases[1], "status": "failed", "reason": "of an earlier run"}]
+    check._measure_cases(kept, cases, ["conversion", "cuda", "full", "diffsvc"], 0.0)
+    assert asked == [["conversion", "cuda", "full", "diffsvc", "fp16"]]
+    assert kept == [
+        {**cases[1], "status": "not run", "reason": "too old"},
+        {**cases[0], "status": "done"},
+    ]
+    assert not judged(conversion=kept)["failed"]
+    check._measure_cases(kept, cases[1:], ["conversion", "cuda", "full", "diffsvc"], 0.0)
+    assert len(asked) == 1
+
+
+def test_too_little_memory_is_reported_and_the_rest_goes_on(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run_case(case: Any, size: Any, *_: Any, **__: Any) -> dict[str, Any]:
+        if case.compile == "off":
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return {**case.as_dict(), "status": "done", "batch": size.batch}
+
+    monkeypatch.setattr(import_module("gpu_checks.training"), "run_case", run_case)
+    worker, cases = import_module("gpu_checks.worker"), import_module("gpu_checks.cases")
+    settings = ("diffsvc", "on", "32", "off,default", "fp32")
+    worker._train(torch.device("cpu"), cases.SIZES["full"], *settings)
+    starved, done = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert starved["status"] == "not run"
+    assert "out of memory at batch 32, --batch 16 takes less (CUDA out of" in starved["reason"]
+    assert (done["status"], done["batch"]) == ("done", 32)
+
+
+def test_batches_of_other_sizes_are_not_compared() -> None:
+    checks = judged({**run("fp32", 1.0, 0.5), "batch": 32}, {**run("bf16", 3.0, 3.0), "batch": 16})
+    assert len(checks["passed"]) == 1
+    assert not checks["failed"]
+
+
 def test_refuses_a_machine_without_a_gpu(tmp_path: Path) -> None:
     done = subprocess.run(
         [SCRIPTS / "gpu_check.sh", "--out", tmp_path],
