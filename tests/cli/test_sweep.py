@@ -207,6 +207,25 @@ def test_a_search_says_which_extra_it_needs(terminal: Terminal) -> None:
     assert "pip install 'svc[sweep]'" in message
 
 
+def test_a_launcher_says_what_it_misses(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    monkeypatch.setenv("PATH", "/nowhere")
+    message = terminal.refused(
+        "svc-train", "-m", "dataset=demo", "hydra/launcher=submitit_slurm", "seed=1,2"
+    )
+    assert 'Could not detect "srun"' in message
+    assert "hydra/launcher=joblib runs jobs on this machine" in message
+
+
+def test_an_unknown_option_in_a_sweep_is_told_of_as_such(terminal: Terminal) -> None:
+    message = terminal.refused("svc-train", "-m", "dataset=demo", "arch=diffsvc,nonsense")
+    assert "Could not find 'arch/nonsense'" in message
+    assert "hifisinger_tiny" in message
+    assert "paths.output_dir" not in message
+
+
 def test_only_a_missing_device_makes_a_skip(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

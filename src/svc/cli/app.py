@@ -156,7 +156,8 @@ def _remove_unused_run_folder() -> None:
 
 def _report(name: str, config_name: str, error: Exception) -> int:
     """Print one readable message and return the exit code."""
-    if config_name == "train" and isinstance(error, OSError):  # the task tells of its own
+    # The task tells of its own. Hydra's unknown options are an OSError as well, without a number.
+    if config_name == "train" and isinstance(error, OSError) and error.errno is not None:
         error = UserError(
             f"The folder of the run cannot be made: {error}. Give paths.output_dir=FOLDER, or the "
             f"environment variable SVC_OUTPUT_DIR, where you may write and there is space."

@@ -26,6 +26,12 @@ def user_message(error: BaseException, config_name: str) -> str | None:
         return _explained_value_error(str(error))
     if isinstance(error, ValueError) and _raised_in(error).startswith("optuna."):
         return f"The search has no trial that ended well, or cannot go on: {error}"
+    of_launcher = isinstance(error, RuntimeError | OSError)
+    if of_launcher and _raised_in(error).startswith(("submitit.", "ray.")):
+        return (
+            f"hydra/launcher: its jobs cannot be started from here: {error}\n"
+            f"hydra/launcher=joblib runs jobs on this machine, and needs nothing else."
+        )
     return None
 
 
