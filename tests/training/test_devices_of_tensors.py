@@ -30,19 +30,23 @@ from svc.data.store import FeatureStore
 from svc.diffusion import schedule
 from svc.hardware import in_float64
 from svc.models import sine_source
-from svc.training import hifisinger, mel_singer, network_update
+from svc.training import hifisinger, mel_singer, network_update, vocoder
 from svc.training.adversary import AdversarialOptions
 from svc.training.network_module import NetworkModule
+from svc.training.pitch_decoupling import PitchDecoupling
 from svc.training.runs import fit
-from training import tiny_mel_singer
+from training import test_vocoder_module, tiny_mel_singer
 from training.tiny_training import make_batch, tiny_module, tiny_trainer
 
 META = torch.device("meta")
 BATCH = make_batch(0, padded=3)
-ARCHITECTURES = ("hifisinger", "diffusion", "flow")
+ARCHITECTURES = ("hifisinger", "diffusion", "flow", "vocoder")
 
 
 def module_of(arch: str, **options: Any) -> NetworkModule:
+    if arch == "vocoder":
+        shifted = PitchDecoupling(probability=1.0)
+        return test_vocoder_module.module_of(pitch_decoupling=shifted, **options)
     if arch != "hifisinger":
         return tiny_mel_singer.tiny_module(arch, sampled_batches=0, **options)
     penalty = AdversarialOptions(r1_weight=1.0, r1_every_steps=1)
@@ -81,7 +85,7 @@ def without_numbers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch, "_weight_norm", weight_norm)
     monkeypatch.setattr(network_update, "bool", lambda _: True, raising=False)
     monkeypatch.setattr("lightning.pytorch.loops.fit_loop.has_len_all_ranks", lambda *_, **__: True)
-    for place in (hifisinger, mel_singer):
+    for place in (hifisinger, mel_singer, vocoder):
         monkeypatch.setattr(place, "step_generator", lambda *_: None)
 
 
@@ -146,7 +150,7 @@ def test_a_validation_step(arch: str) -> None:
     with torch.no_grad():
         module.on_validation_epoch_start()
         found = module.validation_step(batch, 0)
-    assert ("audio" in found) == (arch == "hifisinger")
+    assert ("audio" in found) == (arch in ("hifisinger", "vocoder"))
     for value in (*found.values(), module._valid_sums):  # type: ignore[operator, union-attr]
         assert value.device == META
 

@@ -232,7 +232,8 @@ def go_back(trainer: Trainer, module: LightningModule, path: Path, lr_factor: fl
         [{k: v for k, v in group.items() if k != "params"} for group in optimizer.param_groups]
         for optimizer in trainer.optimizers
     ]
-    checkpoint = torch.load(path, map_location=module.device, weights_only=True, mmap=True)
+    # To the device go but the weights themselves: it may have no room for all of it once more.
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     trainer.strategy.load_model_state_dict(checkpoint)
     trainer.strategy.load_optimizer_state_dict(checkpoint)
     for optimizer, of_groups in zip(trainer.optimizers, options, strict=True):
