@@ -274,6 +274,21 @@ def test_another_batch_size_goes_on_with_the_crops_that_come_next(small: Feature
     assert resumed.batches_seen == 7
 
 
+def test_a_few_crops_may_come_over_and_over(small: FeatureStore) -> None:
+    """As debug=overfit wants it; from any position on."""
+    settings = {"spec": SPEC, "batch_size": 4, "crop_frames": 16, "workers": 0}
+    first = SvcDataModule(small, **settings).crops(6)  # type: ignore[arg-type]
+    assert isinstance(first, LoadedCrops)
+    few = SvcDataModule(small, **settings, only_crops=6)  # type: ignore[arg-type]
+    few.set_position(1)
+    batch = next(iter(few.train_dataloader()))
+    assert isinstance(batch, LoadedCrops)
+    expected = first.batch(MelSpectrogram(SPEC)).audio[[4, 5, 0, 1]]
+    assert torch.equal(batch.batch(MelSpectrogram(SPEC)).audio, expected)
+    with pytest.raises(UserError, match="only_crops=0"):
+        SvcDataModule(small, **settings, only_crops=0)  # type: ignore[arg-type]
+
+
 def test_an_epoch_is_as_long_as_the_audio(small: FeatureStore) -> None:
     frames = sum(record.frames for record in small.split("train"))
     assert data_module(small).batches_per_epoch == frames // 16 // 8

@@ -40,6 +40,7 @@ RANGES: Mapping[str, Range] = {
     "seed": Range(0, 2**32 - 1),
     "data.batch_size": Range(1, besides=("auto",)),
     "data.crop_frames": _ONE,
+    "data.only_crops": Range(1, because="null takes all"),
     "data.workers": _NONE,
     "data.valid_crop_frames": _ONE,
     "data.valid_max_crops": _ONE,

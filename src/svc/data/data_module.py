@@ -25,7 +25,6 @@ from svc.data.sampling import CropDraw, CropSampler, spread_crops
 from svc.data.slice_arrays import CropParts, SliceArrays
 from svc.data.store import FeatureStore
 from svc.errors import UserError
-from svc.memory import in_gib
 
 _logger = logging.getLogger(__name__)
 
@@ -59,6 +58,8 @@ class SvcDataModule(lightning.LightningDataModule):
         seed: decides which crops are drawn.
         workers: processes that load; 0, or a training set on the device, needs none.
         balanced_speakers: draw every speaker equally often rather than by its minutes.
+        only_crops: train on the first so many crops of the run over and over; None for ever new
+            ones. A model that cannot learn a few by heart is broken.
         cache: "ram" keeps the dataset in memory as it is stored (about 7 MB per minute), "device"
             that of training on its device, "auto" chooses (`svc.data.cache.place_for`).
         augmentation: what may happen to training crops (`svc.data.augmentation.parameters`); None
@@ -82,6 +83,7 @@ class SvcDataModule(lightning.LightningDataModule):
         seed: int = 0,
         workers: int = 2,
         balanced_speakers: bool = False,
+        only_crops: int | None = None,
         cache: Cache = "none",
         augmentation: Augmentation | None = None,
         valid_crop_frames: int = 256,
@@ -92,6 +94,7 @@ class SvcDataModule(lightning.LightningDataModule):
         _check_positive(
             batch_size=1 if batch_size == "auto" else batch_size,
             crop_frames=crop_frames,
+            only_crops=1 if only_crops is None else only_crops,
             valid_crop_frames=valid_crop_frames,
             valid_max_crops=valid_max_crops,
             valid_batch_size=valid_batch_size,
@@ -120,6 +123,7 @@ class SvcDataModule(lightning.LightningDataModule):
             CropReader(store, train, spec, augmentation=augmentation),
             CropDraw(train, crop_frames, seed, balanced_speakers),
             augmentation_draw(store, augmentation, seed),
+            only_crops,
         )
         valid = store.split("valid")
         self._valid = FixedCrops(
@@ -243,8 +247,8 @@ class SvcDataModule(lightning.LightningDataModule):
         if place != "none":
             self._valid.reader = CropReader(store, valid, spec, in_ram=True)
         if place == "device":
-            size = in_gib(training_set.device_bytes, 2)
-            _logger.info("The training set lies in the memory of %s: %s.", device, size)
+            mib = training_set.device_bytes / 2**20
+            _logger.info("The training set lies in the memory of %s: %.1f MiB.", device, mib)
 
     def _prepare(self) -> None:
         """For whoever uses the loaders without a Trainer."""

@@ -35,12 +35,18 @@ class CropDataset(Dataset[LoadedCrops | CropPlaces]):
         reader: reads crops of the slices that `draw` draws from.
         draw: which crop a sample is.
         augmentation: what happens to a sample; None for nothing.
+        repeat_after: the samples begin again after so many; None for never.
     """
 
     def __init__(
-        self, reader: CropSource, draw: CropDraw, augmentation: AugmentationDraw | None = None
+        self,
+        reader: CropSource,
+        draw: CropDraw,
+        augmentation: AugmentationDraw | None = None,
+        repeat_after: int | None = None,
     ) -> None:
         self.reader = reader
+        self._repeat_after = repeat_after
         self._augmentation = augmentation
         self._draw = draw
 
@@ -50,6 +56,8 @@ class CropDataset(Dataset[LoadedCrops | CropPlaces]):
 
     def __getitems__(self, samples: Sequence[int]) -> LoadedCrops | CropPlaces:
         """Several samples as one batch, which saves collating them (the loader calls this)."""
+        if self._repeat_after is not None:
+            samples = [sample % self._repeat_after for sample in samples]
         first, count = samples[0], len(samples)
         if list(samples) == list(range(first, first + count)):
             return self.reader.read(*self._drawn(first, count))
