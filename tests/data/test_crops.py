@@ -238,7 +238,11 @@ def test_workers_outlast_signals_to_end(small: FeatureStore) -> None:
             subprocess.run(["kill", f"-{int(number)}", str(worker.pid)], check=True)
     taken += sum(1 for _ in batches)
     assert taken == data_module(small).batches_per_epoch
-    assert all(worker.is_alive() for worker in batches._workers)
+    for worker in batches._workers:
+        assert worker.is_alive()
+        worker.terminate()  # as Python does at the end of a process that could not tidy up
+        worker.join(timeout=20)
+        assert worker.exitcode == 0
 
 
 def test_position_resumes_within_and_across_epochs(small: FeatureStore) -> None:

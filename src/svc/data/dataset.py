@@ -1,6 +1,8 @@
 """Training and validation crops as torch datasets that give whole batches."""
 
+import os
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -128,9 +130,17 @@ class ResumableLoader(DataLoader[LoadedCrops | CropPlaces]):
 def _outlast_signals(worker: int) -> None:
     """Terminals, batch systems and whoever watches over several processes send SIGINT and SIGTERM
     to the workers too. The process that trains still needs them, to complete its update and save;
-    they end with it."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    it ends them, by SIGTERM where it comes to an end in an unusual way."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if hasattr(signal, "sigwaitinfo"):  # which tells who sent it
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        threading.Thread(target=_await_end, args=(os.getppid(),), daemon=True).start()
+
+
+def _await_end(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
 
 
 def augmentation_draw(
