@@ -183,6 +183,24 @@ def test_crops_of_a_training_set_on_the_device(
         assert getattr(batch, field.name).device == META, field.name
 
 
+@pytest.mark.parametrize(("device", "pins"), [("cuda", True), ("cpu", False), ("mps", False)])
+def test_batches_are_copied_in_the_background_to_cuda_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, pins: bool
+) -> None:
+    """A run on the CPU starts no GPU up, and copies to Apple's GPUs read memory too late."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    write_dataset(tmp_path / "source")
+    prepare_small(tmp_path / "source", tmp_path / "store")
+    store = FeatureStore.open(tmp_path / "store")
+    data = SvcDataModule(store, spec=STORE_SPEC, batch_size=2, workers=0, cache="none")
+    data.prepare_for(torch.device(device))
+    assert data.train_dataloader().pin_memory == data.val_dataloader().pin_memory == pins
+    asked: list[bool] = []
+    batch: Any = SimpleNamespace(to=lambda _, non_blocking: asked.append(non_blocking))
+    module_of("flow").transfer_batch_to_device(batch, torch.device(device), 0)
+    assert asked == [pins]
+
+
 class NoDoubles(TorchDispatchMode):
     """Refuses float64 on the meta device, as Apple's GPUs do on themselves."""
 
