@@ -3,6 +3,7 @@
 import csv
 import gc
 import os
+import re
 import sys
 import weakref
 from collections.abc import Callable
@@ -181,6 +182,30 @@ def test_the_leaderboard_is_there_while_jobs_are_running(
     multirun("-m", "seed=0,5,1")
     assert seen[1] == [("0", "done"), ("5", "running")]
     assert seen[2] == [("0", "done"), ("1", "running"), ("5", "failed")]
+
+
+def test_swept_settings_of_features_have_prepared_datasets_of_their_own(
+    multirun: Multirun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[str] = []
+
+    def looking(config: Any) -> float | None:
+        used.append(Path(config.paths.store_dir).name.removeprefix("demo-"))
+        return 1.0
+
+    monkeypatch.setitem(globals(), "task", looking)
+    multirun("-m", "content=mfcc", "pitch.f0_max_hz=900,1000", "pitch.f0_min_hz=50")
+    assert [name.split("-", 1)[1] for name in used] == [
+        "mfcc-parselmouth-f0_max_hz=900",
+        "mfcc-parselmouth-f0_max_hz=1000",
+    ]
+    used.clear()
+    multirun("-m", "preparation.slicing={min_s: 2.0},{}", "hydra.sweep.dir=other")
+    assert len(set(used)) == 2
+    assert all(re.fullmatch(r"[\w.=-]+", name) for name in used)
+    used.clear()
+    multirun("-m", "content=mfcc", "pitch.f0_max_hz=900", "optim.lr=1,2", "preparation.workers=1,2")
+    assert {name.split("-", 1)[1] for name in used} == {"mfcc-parselmouth"}
 
 
 def test_a_long_reason_is_told_once(multirun: Multirun) -> None:

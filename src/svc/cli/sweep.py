@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -20,6 +21,7 @@ from svc.cli.multirun import (
     take_gpus,
 )
 from svc.config.checks import DeviceUnavailable
+from svc.config.resolvers import SWEPT_FEATURES
 from svc.errors import EndedOnRequest, UserError
 
 if TYPE_CHECKING:
@@ -38,6 +40,10 @@ _BY_NUMBER = "${hydra.job.num}"
 
 _BY_TIME = "${now:%Y-%m-%d_%H-%M-%S}_${hydra.job.num}"
 """The same where the sweep's folder has jobs of an earlier command, to leave these alone."""
+
+_FEATURES = re.compile(r"(content|pitch|energy|audio|preparation)\.(?!workers|batch_s)")
+"""Settings of which each value wants a prepared dataset of its own. The groups `content` and
+`pitch` are part of its name anyway."""
 
 _SHORT = 40
 """Characters of a reason that is told as often as it comes."""
@@ -65,9 +71,12 @@ class SweepStart(Callback):
         if str(config.hydra.launcher._target_).endswith(".JoblibLauncher"):
             end_jobs_first(self.folder, self._is_under_way)
         sweep: Any = OmegaConf.to_container(config.hydra.sweep, resolve=False)
-        if self.earlier and sweep["subdir"] == _BY_NUMBER:
-            with flag_override(config, ["readonly", "struct"], [False, False]):
+        with flag_override(config, ["readonly", "struct"], [False, False]):
+            if self.earlier and sweep["subdir"] == _BY_NUMBER:
                 config.hydra.overrides.hydra.append(f"hydra.sweep.subdir='{_BY_TIME}'")
+            if features := _swept_features(config.hydra):
+                told = f"+hydra.job.env_set.{SWEPT_FEATURES}='{' '.join(features)}'"
+                config.hydra.overrides.hydra.append(told)
 
     def _is_under_way(self) -> bool:
         return any(entry.job.state == "running" for entry in self.entries_of(self.board()))
@@ -81,6 +90,15 @@ class SweepStart(Callback):
     def entries_of(self, board: "Leaderboard") -> list["Entry"]:
         """Those whose records were written by this multirun."""
         return [entry for entry in board.entries if _is_new(entry.folder, self.earlier)]
+
+
+def _swept_features(hydra: Any) -> list[str]:
+    """Single settings that a multirun goes over and that change what is prepared."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    typed = OverridesParser.create().parse_overrides(list(hydra.overrides.task))
+    keys = [o.key_or_group for o in typed if o.is_sweep_override()]
+    return [key for key in [*keys, *(hydra.sweeper.get("params") or {})] if _FEATURES.match(key)]
 
 
 def job_of_sweep(task: Callable[[Any], float | None]) -> Callable[[Any], float | None]:
