@@ -257,8 +257,8 @@ def test_a_first_session_in_a_folder_with_a_name(terminal: Terminal) -> None:
     (run,) = terminal.folder.glob("outputs/train/*")
     here = f"outputs/train/{run.name}"
     assert re.search(
-        r"Training arch=hifisinger_tiny \(1\.\d M weights learn\) on cpu in fp32: 2 updates of 2 "
-        rf"crops of 0\.37 s\.\n\S* The run's folder: {here}\n",
+        r"Training arch=hifisinger_tiny \(1\.\d M parameters learn\) on cpu in fp32: "
+        rf"2 updates of 2 crops of 0\.37 s\.\n\S* The run's folder: {here}\n",
         said.err,
     )
     assert re.search(rf"Done after 2 steps, valid_loss \d\.\d+: \S*{here}\n", said.err)

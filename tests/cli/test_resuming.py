@@ -1,6 +1,8 @@
 """`svc-train resume=…`: what goes on, what has to be allowed, and what cannot be."""
 
+import os
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +95,36 @@ def test_harmless_settings_may_differ_and_nothing_else_does(
     assert_same(one, other)
 
 
+def test_a_run_that_goes_on_has_one_folder_and_one_log(
+    half: Path, begun: Path, terminal: Terminal
+) -> None:
+    runs = half.parent
+    before = (half / "svc-train.log").read_text()
+    said = terminal("svc-train", *words(begun, "trainer.max_steps=3"), "resume=auto")
+    assert "Done after 3 steps" not in before
+    assert list(runs.iterdir()) == [half]
+    log = (half / "svc-train.log").read_text()
+    assert log.startswith(before)
+    assert log.count("Continuing from") == log.count("Done after 3 steps") == 1
+    assert "nothing left to do" not in said.err
+    again = terminal("svc-train", *words(begun, "trainer.max_steps=3"), "resume=auto").err
+    assert "nothing left to do: it has made 3 updates. A larger trainer.max_steps" in again
+    refused = terminal.refused("svc-train", *words(begun, "seed=2"), "resume=auto")
+    assert f"resume={half}" in refused
+    assert list(runs.iterdir()) == [half]
+
+
+def test_what_runs_of_the_same_name_differ_in_is_told(
+    half: Path, begun: Path, terminal: Terminal
+) -> None:
+    """Others may be newer."""
+    other = terminal.folder / "outputs" / "other" / "newer"
+    shutil.copytree(half, other)
+    os.utime(other / LAST, (2e9, 2e9))
+    refused = terminal.refused("svc-train", *words(begun, "seed=2"), "resume=auto")
+    assert f"goes on with other settings by resume={half} " in refused
+
+
 @pytest.mark.slow
 def test_a_sweep_takes_it_too(half: Path, begun: Path, terminal: Terminal) -> None:
     terminal("svc-train", "-m", *words(begun, "trainer.max_steps=3"), "resume=auto")
@@ -164,7 +196,8 @@ def test_auto_does_not_take_a_run_of_other_settings_but_names_it(
 
 def test_auto_names_a_few_differences_and_counts_the_rest(tmp_path: Path) -> None:
     def config(**changes: Any) -> dict[str, Any]:
-        return {"resume": "auto", "paths": {"output_dir": str(tmp_path)}, **changes}
+        places = {"paths": {"output_dir": str(tmp_path)}, "run_name": "voices"}
+        return {"resume": "auto", **places, **changes}
 
     run = tmp_path / "voices" / "today"
     write_run_file(run, config(seed=1, optim={f"o{n}": n for n in range(6)}))

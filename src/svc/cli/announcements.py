@@ -41,7 +41,7 @@ def tell_beginning(
     several = parts.trainer.world_size
     device = parts.trainer.strategy.root_device.type
     _logger.info(
-        "Training arch=%s (%s weights learn) on %s in %s: %s of %d crops of %.2f s%s.",
+        "Training arch=%s (%s parameters learn) on %s in %s: %s of %d crops of %.2f s%s.",
         choices["arch"],
         _in_words(learning),
         device if several == 1 else f"{several} × {device}",
@@ -52,6 +52,12 @@ def tell_beginning(
         "" if parts.data.valid_crops else ", without validation: no recording could be held out",
     )
     _logger.info("The run's folder: %s", from_here(Path(config["paths"]["run_dir"])))
+    if continued is not None and 0 < settings["max_steps"] <= continued.step:
+        _logger.info(
+            "There is nothing left to do: it has made %d updates. A larger trainer.max_steps "
+            "goes on.",
+            continued.step,
+        )
 
 
 def tell_end(parts: "TrainingParts", config: Mapping[str, Any], summary: "RunSummary") -> None:
@@ -64,7 +70,7 @@ def tell_end(parts: "TrainingParts", config: Mapping[str, Any], summary: "RunSum
     """
     run_dir = Path(config["paths"]["run_dir"])
     loss = "" if summary.score is None else f", valid_loss {summary.score:.3f}"
-    _logger.info("Done after %d steps%s: %s", parts.trainer.global_step, loss, run_dir)
+    _logger.info("Done after %d steps%s: %s", parts.trainer.global_step, loss, from_here(run_dir))
     if in_multirun() or not is_first() or not (run_dir / "checkpoints").is_dir():
         return
     run = shlex.quote(str(from_here(run_dir)))

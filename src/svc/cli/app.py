@@ -3,11 +3,9 @@
 import os
 import re
 import select
-import shutil
 import sys
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, NoReturn
 
 from svc.cli.messages import user_message
@@ -98,6 +96,7 @@ def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Calla
 
     def command(config: Any) -> Any:
         from svc.cli.multirun import JobFailed, in_multirun, launched_elsewhere
+        from svc.cli.run_folder import remove_unused_run_folder
 
         try:
             return task(config)
@@ -108,7 +107,7 @@ def _reporting(name: str, config_name: str, task: Callable[[Any], Any]) -> Calla
         # Hydra keeps what is raised to its end. From above, that would have the error as its
         # context, and with it all that the job held: its networks, on a GPU.
         if code == EXIT_USER_MUST_CHANGE:
-            _remove_unused_run_folder()
+            remove_unused_run_folder()
         if launched_elsewhere():
             raise JobFailed(code, message)
         if message:
@@ -135,23 +134,6 @@ def _nobody_reads() -> bool:
     with open(os.devnull, "w") as nowhere:
         os.dup2(nowhere.fileno(), output)
     return True
-
-
-def _remove_unused_run_folder() -> None:
-    """Take back the folder that Hydra made for a run that never began, and those around it that
-    hold nothing else."""
-    from hydra.core.hydra_config import HydraConfig
-
-    from svc.cli.multirun import remove_empty
-
-    if HydraConfig.get().output_subdir is None:
-        return
-    folder = Path(HydraConfig.get().runtime.output_dir)
-    logs = {f"{HydraConfig.get().job.name}.log", HydraConfig.get().output_subdir}
-    if not {path.name for path in folder.iterdir()} <= logs:
-        return
-    shutil.rmtree(folder)
-    remove_empty(folder.parent)
 
 
 def _report(name: str, config_name: str, error: Exception) -> int:

@@ -100,7 +100,8 @@ def _nothing_to_resume(runs_root: Path, config: Mapping[str, Any]) -> UserError:
         f"resume=auto: no run below {runs_root} has this configuration and a checkpoint. "
         f"Give the settings that the run was started with, or leave resume out to start anew."
     )
-    nearest = newest_run_and_changes(runs_root, config)
+    alike = newest_run_and_changes(runs_root / config["run_name"], config)
+    nearest = alike or newest_run_and_changes(runs_root, config)
     if nearest is None:
         return UserError(message)
     run, changes = nearest

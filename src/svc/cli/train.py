@@ -57,6 +57,7 @@ def train(config: Any) -> float | None:
         run_processes,
     )
     from svc.cli.resuming import run_to_continue
+    from svc.cli.run_folder import go_on_in
     from svc.cli.trainers import device_problem, with_chosen_trainer
     from svc.cli.training_run import (
         prepared_store,
@@ -81,6 +82,7 @@ def train(config: Any) -> float | None:
     checkpoint = continued.checkpoint if continued else None
     if continued is not None:
         _logger.info("Continuing from %s.", checkpoint)
+        go_on_in(continued.run_dir)
         config.paths.run_dir = str(continued.run_dir)
         plain = with_absolute_folders(plain_config(config, RUN_TIME_ARGUMENTS, device_problem))
     spec, run_dir = build(plain["audio"]), Path(plain["paths"]["run_dir"])
