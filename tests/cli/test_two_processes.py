@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -163,7 +164,9 @@ def test_fine_tuning(tmp_path: Path, checkpoint: Callable[..., Path], way: str) 
 
 def test_a_divided_denoiser_is_saved_when_asked_to_end_and_goes_on_alone(tmp_path: Path) -> None:
     divided = ("trainer.devices=2", "trainer.strategy=fsdp", "trainer.max_steps=1000000")
-    running = started(tmp_path, *DENOISER, *divided, "callbacks.checkpoints.every_steps=5")
+    # The workers get the signal, too.
+    workers = ("data.workers=1", "data.cache=none", "callbacks.checkpoints.every_steps=5")
+    running = started(tmp_path, *DENOISER, *divided, *workers)
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
     give_up = time.monotonic() + 240
     while not last.is_file() and running.poll() is None and time.monotonic() < give_up:
@@ -177,6 +180,40 @@ def test_a_divided_denoiser_is_saved_when_asked_to_end_and_goes_on_alone(tmp_pat
     goes_on = ("resume.checkpoint=run", "resume.allow_changes=true", "trainer.devices=1")
     said = done(tmp_path, *DENOISER, *goes_on, f"trainer.max_steps={steps + 2}")
     assert f"Done after {steps + 2} steps" in said
+
+
+def test_a_divided_denoiser_goes_on_with_other_settings_and_without_a_voice(tmp_path: Path) -> None:
+    """As an undivided one does."""
+    for number, name in enumerate(("anna", "bert", "carl")):
+        write_voice(tmp_path / "voices" / name / "song.wav", 3.5, number)
+        if name != "bert":
+            write_voice(tmp_path / "fewer" / name / "song.wav", 3.5, number)
+    given = [word for word in DENOISER if not word.startswith("dataset.")]
+    given += ["dataset=folder", "preparation.valid_files=0", "preparation.workers=1"]
+    begun = ("dataset.path=voices", "trainer.max_steps=2", "trainer.devices=2")
+    done(tmp_path, *given, *begun, "trainer.strategy=fsdp")
+    changes = ("dataset.path=fewer", "optim.lr=0.01", "optim.weight_decay=0.5")
+    changes = (*changes, "scheduler.warmup_steps=9", "trainer.max_steps=5", "trainer.devices=2")
+    found = {}
+    for strategy in ("fsdp", "data_parallel"):
+        shutil.copytree(tmp_path / "run", tmp_path / strategy)
+        allowed = (f"resume.checkpoint={strategy}", "resume.allow_changes=true")
+        said = done(tmp_path, *given, *changes, *allowed, f"trainer.strategy={strategy}")
+        assert "recordings removed: 1 (bert/song.wav)" in said
+        last = tmp_path / strategy / "checkpoints" / "last.ckpt"
+        found[strategy] = torch.load(last, weights_only=True)
+    divided, whole = found["fsdp"], found["data_parallel"]
+    (group,) = divided["optimizer_states"][0]["param_groups"]
+    assert group["lr"] == pytest.approx(0.01 * (0.01 + 0.99 * 5 / 9))  # half way up
+    assert (group["initial_lr"], group["weight_decay"]) == (0.01, 0.5)
+    assert (
+        divided["optimizer_states"][0]["param_groups"]
+        == whole["optimizer_states"][0]["param_groups"]
+    )
+    assert divided["lr_schedulers"] == whole["lr_schedulers"]
+    assert divided["svc"]["facts"]["speakers"] == ["anna", "bert", "carl"]
+    for name, value in whole["state_dict"].items():
+        torch.testing.assert_close(divided["state_dict"][name], value, atol=1e-5, rtol=1e-5)
 
 
 def test_an_adversarial_architecture_is_not_divided(tmp_path: Path) -> None:
