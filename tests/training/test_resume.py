@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 
 from svc.errors import UserError
+from svc.training.network_module import NetworkModule
 from svc.training.runs import (
     checkpoint_to_resume,
     find_resumable_run,
@@ -104,6 +105,42 @@ def test_finished_run_resumes_to_nothing(straight: Path, tmp_path: Path) -> None
     assert recorder.validated == []
 
 
+class Killed(Exception):
+    """In place of a signal that nobody can catch."""
+
+
+class KillBeforeBatch(Callback):
+    """Ends a run without a chance to save."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer: Trainer, *_: Any) -> None:
+        module = trainer.lightning_module
+        assert isinstance(module, NetworkModule)
+        if module.progress.batches_seen == self.batch:
+            raise Killed
+
+
+def test_nothing_is_saved_while_gradients_are_being_accumulated(tmp_path: Path) -> None:
+    """Not even right after a run has gone on at a step at which saving is due."""
+
+    def train(run_dir: Path, *callbacks: Callback, resume_from: Path | None = None) -> Path:
+        trainer = tiny_trainer(run_dir, 6, list(callbacks), save_every_steps=1)
+        fit(trainer, tiny_module(accumulate_batches=3), TinyData(), resume_from)
+        return run_dir / "checkpoints" / "last.ckpt"
+
+    whole = state(train(tmp_path / "whole"))
+    last = tmp_path / "checkpoints" / "last.ckpt"
+    for killed_at, saved in ((7, 6), (8, 6), (13, 12)):
+        with pytest.raises(Killed):
+            train(
+                tmp_path, KillBeforeBatch(killed_at), resume_from=last if last.is_file() else None
+            )
+        assert state(last)["svc"]["progress"]["batches_seen"] == saved
+    assert_same(state(train(tmp_path, resume_from=last)), whole)
+
+
 @pytest.mark.slow
 def test_killed_process_resumes_to_the_same_weights(straight: Path, tmp_path: Path) -> None:
     script = [sys.executable, str(Path(tiny_training.__file__)), str(tmp_path), str(STEPS)]
@@ -148,6 +185,16 @@ def test_newest_run_of_the_same_config_is_found(straight: Path, tmp_path: Path) 
     assert find_resumable_run(tmp_path, CONFIG) == newest
     assert find_resumable_run(tmp_path / "missing", CONFIG) is None
     assert find_resumable_run(tmp_path, {**CONFIG, "seed": 3}) is None
+
+
+def test_a_run_that_was_killed_before_it_had_a_last_checkpoint_is_found(
+    straight: Path, tmp_path: Path
+) -> None:
+    run = make_run(tmp_path / "run", CONFIG, straight, age_s=30)
+    best = run / "checkpoints" / "best.ckpt"
+    (run / "checkpoints" / "last.ckpt").rename(best)
+    assert find_resumable_run(tmp_path, CONFIG) == run
+    assert checkpoint_to_resume(run) == best
 
 
 def test_damaged_checkpoint_of_the_newest_run_is_an_error(straight: Path, tmp_path: Path) -> None:

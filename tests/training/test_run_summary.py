@@ -3,10 +3,17 @@
 import math
 from pathlib import Path
 
+import pytest
 import torch
 
 from svc.memory import peak_memory_gib, restart_peak_memory
-from svc.training.run_summary import RunSummary, read_summary, summarise, write_summary
+from svc.training.run_summary import (
+    RunSummary,
+    keep_summary,
+    read_summary,
+    summarise,
+    write_summary,
+)
 from training.tiny_training import TinyData, tiny_module, tiny_trainer
 
 
@@ -34,6 +41,25 @@ def test_a_loss_that_is_not_finite_is_no_score(tmp_path: Path) -> None:
     write_summary(tmp_path, summarise(trainer, 1.0))
     assert read_summary(tmp_path) == summarise(trainer, 1.0)
     assert summarise(trainer, 1.0).steps_per_s is None  # a single step, which is not counted
+
+
+def test_a_run_that_is_done_keeps_its_summary(tmp_path: Path) -> None:
+    """Where it is started again and there is nothing left to do."""
+    found = RunSummary({"valid_loss": 0.5}, 5, 1.5, 0.1, 2.0)
+    assert keep_summary(tmp_path, found) == found
+    assert keep_summary(tmp_path, RunSummary({}, 5, None, 0.1, 0.3)) == found
+    assert read_summary(tmp_path) == found
+    longer = RunSummary({}, 6, None, 0.1, 0.3)
+    assert keep_summary(tmp_path, longer) == longer
+    assert read_summary(tmp_path) == longer
+
+
+def test_a_summary_that_cannot_be_written_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = RunSummary({"valid_loss": 0.5}, 5, 1.5, 0.1, 2.0)
+    assert keep_summary(tmp_path / "gone", found) == found
+    assert "summary.json could not be written" in caplog.text
 
 
 def test_what_cannot_be_read_is_nothing(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def _run(
     from svc.data.fingerprint import DatasetRecord
     from svc.training.out_of_memory import out_of_memory_explained
     from svc.training.preflight import preflight
-    from svc.training.run_summary import summarise, write_summary
+    from svc.training.run_summary import keep_summary, summarise
     from svc.training.runs import fit, write_run_file
 
     run_dir = Path(plain["paths"]["run_dir"])
@@ -141,9 +141,7 @@ def _run(
         fit(parts.trainer, parts.module, parts.data, resume_from=checkpoint)
     summary = summarise(parts.trainer, time.perf_counter() - started_s)
     tell_end(parts, plain, summary)
-    if is_first():
-        write_summary(run_dir, summary)
-    return summary.score
+    return (keep_summary(run_dir, summary) if is_first() else summary).score
 
 
 if __name__ == "__main__":

@@ -84,6 +84,23 @@ def write_summary(run_dir: Path, summary: RunSummary) -> None:
     replace_text(run_dir / SUMMARY_FILE, json.dumps(asdict(summary), indent=1) + "\n")
 
 
+def keep_summary(run_dir: Path, summary: RunSummary) -> RunSummary:
+    """Record the summary of a run that has ended, and say so where that cannot be: the run is not
+    worth less for it. A run that had come to its end before keeps the summary that it had then.
+
+    Returns:
+        What holds.
+    """
+    from svc.training.file_loggers import surviving_full_disk
+
+    earlier = read_summary(run_dir)
+    if earlier is not None and earlier.steps == summary.steps and not summary.metrics:
+        return earlier
+    with surviving_full_disk(SUMMARY_FILE):
+        write_summary(run_dir, summary)
+    return summary
+
+
 def read_summary(run_dir: Path) -> RunSummary | None:
     """What `write_summary` recorded, or None where there is nothing that can be read."""
     try:
