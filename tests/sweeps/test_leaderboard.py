@@ -99,6 +99,19 @@ def test_the_page_links_to_what_is_there_and_needs_nothing_else(
     assert len(page) < 20_000
 
 
+def test_only_a_job_with_a_score_is_the_best(tmp_path: Path) -> None:
+    job(tmp_path, 0, ["seed=1"], metrics={})
+    assert 'class="best"' not in write_leaderboard(read_leaderboard(tmp_path)).read_text()
+    job(tmp_path, 1, ["seed=2"], metrics={"valid_loss": 0.5})
+    assert write_leaderboard(read_leaderboard(tmp_path)).read_text().count('class="best"') == 1
+
+
+def test_a_job_is_running_until_the_sweep_has_ended(sweep: Path) -> None:
+    states = [e.state for e in read_leaderboard(sweep, ended=False).entries]
+    assert "running" in states
+    assert "killed" not in states
+
+
 def test_a_sweep_that_was_moved_without_its_runs_links_to_none(sweep: Path, tmp_path: Path) -> None:
     for file in sweep.rglob("*.json"):
         moved = tmp_path / "moved" / file.relative_to(sweep)

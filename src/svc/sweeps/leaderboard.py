@@ -178,6 +178,7 @@ def _shown(board: Leaderboard, entry: Entry) -> dict[str, Any]:
     return {
         "number": entry.job.number,
         "state": entry.state,
+        "has_score": summary is not None and summary.score is not None,
         "reason": entry.job.reason,
         "settings": [settings.get(key, "") for key in board.swept],
         "metrics": [_number(figures.get(name), ".4g") for name in board.metrics],
