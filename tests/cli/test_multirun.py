@@ -114,6 +114,8 @@ def test_where_processes_cannot_be_bound_their_number_is_told(
 def test_a_failure_travels_between_processes() -> None:
     failure = pickle.loads(pickle.dumps(JobFailed(2, "give another path")))
     assert (failure.code, failure.message) == (2, "give another path")
+    assert str(failure) == "give another path"
+    assert str(JobFailed(2, "")) == "exit code 2"  # in what Optuna's sweeper says of a trial
 
 
 @pytest.mark.usefixtures("cores")

@@ -33,6 +33,9 @@ class JobFailed(Exception):
         self.code = code
         self.message = message
 
+    def __str__(self) -> str:
+        return self.message or f"exit code {self.code}"
+
 
 def in_multirun() -> bool:
     """Whether this is a job of a multirun."""
