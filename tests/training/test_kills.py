@@ -278,6 +278,7 @@ def test_a_full_disk_stops_no_training(
     assert (fault is None) == (last_step == 8)
     if fault is not None:
         assert "done after 8 steps, but its checkpoint could not be written" in fault
+        assert "is the disk full?" in fault
 
 
 def test_said_and_tried_again(

@@ -161,7 +161,8 @@ def _attempt(trainer: Trainer, path: Path) -> OSError | None:
     except RuntimeError as error:
         if "PytorchStreamWriter" not in str(error) and "unexpected pos" not in str(error):
             raise
-        failure = OSError(str(error).splitlines()[0])  # torch's writer, of a full disk
+        # Torch's writer says where in the file it was, and not why.
+        failure = OSError("not all of it could be written; is the disk full?")
     else:
         return None
     trainer.strategy.barrier()  # where the other processes wait for the file
