@@ -116,11 +116,12 @@ def _save(arguments: argparse.Namespace) -> None:
             "There is no key for wandb on this machine. Run `wandb login` or set WANDB_API_KEY; or "
             "see with --print what would be saved."
         )
+    workspace("ENTITY", arguments.project)  # says what is not installed before anybody is asked
     try:
         entity = arguments.entity or wandb.Api().default_entity
         view = workspace(entity, arguments.project, arguments.name).save()
         print(view.url)
-    except (wandb.Error, ValueError, OSError) as error:
+    except Exception as error:  # the two packages have no common one
         raise UserError(
             f"The workspace could not be saved into the project {arguments.project} ({error}). "
             f"Does it exist? Its first run makes it."

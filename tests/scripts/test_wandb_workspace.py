@@ -4,6 +4,7 @@ import importlib.util
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -21,6 +22,8 @@ from svc.training.runs import fit
 from svc.training.wandb_record import read_records
 from training import tiny_mel_singer
 from training.tiny_training import SPEC, TinyData, tiny_module, tiny_trainer
+from wandb_served import ENTITY
+from wandb_server import KEY, WandbServer
 
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts" / "wandb_workspace.py"
 ON_GPUS_ONLY = {"perf/gpu_mem_gib"}
@@ -35,6 +38,20 @@ def script() -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WandbServer]:
+    """To which wandb goes in commands that a test starts."""
+    with WandbServer() as started:
+        for name, value in (
+            ("HOME", str(tmp_path / "home")),
+            ("WANDB_BASE_URL", started.address),
+            ("WANDB_API_KEY", KEY),
+            ("WANDB_HTTP_TIMEOUT", "1"),
+        ):
+            monkeypatch.setenv(name, value)
+        yield started
 
 
 def test_every_panel_is_in_the_view(script: ModuleType) -> None:
@@ -95,6 +112,42 @@ def test_without_a_key_nothing_is_saved(
         script.main()
     assert ended.value.code == 2
     assert "wandb login" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("entity", [[], ["--entity", ENTITY]])
+def test_the_view_is_saved_into_the_project(
+    entity: list[str], server: WandbServer, tmp_path: Path
+) -> None:
+    """As a user types it, against a server on this machine."""
+    pytest.importorskip("wandb_workspaces")
+    words = [sys.executable, str(SCRIPT), *entity, "--project", "voices"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    (view,) = server.backend.views.values()
+    assert (view["entityName"], view["projectName"]) == (ENTITY, "voices")
+    assert (view["type"], view["displayName"]) == ("project-view", "svc")
+    sections = json.loads(view["spec"])["section"]["panelBankConfig"]["sections"]
+    assert [section["name"] for section in sections] == [section.title for section in SECTIONS]
+    address = done.stdout.strip()
+    assert address.startswith(f"{server.address}/{ENTITY}/voices")
+    assert address.endswith(view["name"].removeprefix("nw-").removesuffix("-v"))
+
+
+@pytest.mark.slow
+def test_a_view_that_is_refused_is_told_of(server: WandbServer, tmp_path: Path) -> None:
+    pytest.importorskip("wandb_workspaces")
+    server.failing = lambda request: request == "UpsertView2"
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--entity", ENTITY, "--project", "voices"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "could not be saved into the project voices" in done.stderr
 
 
 def logged_names(run: Path, module: lightning.LightningModule, precision: Any) -> set[str]:

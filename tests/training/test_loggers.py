@@ -10,7 +10,7 @@ import pytest
 import wandb
 
 from svc.errors import UserError
-from svc.training import wandb_logger as of_runs
+from svc.training import wandb_end
 from svc.training.loggers import has_wandb_key, wandb_logger
 from svc.training.wandb_record import read_records
 
@@ -68,6 +68,11 @@ def test_online_and_offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     assert mode(tmp_path) is None
     assert mode(tmp_path, offline=False) is None
     assert mode(tmp_path, offline=True) == "offline"
+
+
+def test_the_end_of_a_run_takes_some_time(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"finish_timeout_s=0: seconds above 0"):
+        wandb_logger("svc", str(tmp_path), offline=True, finish_timeout_s=0)
 
 
 def test_a_continued_run_keeps_its_id(tmp_path: Path) -> None:
@@ -163,11 +168,11 @@ def test_a_run_that_does_not_reach_the_disk_is_told_of(
     files: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     ended: list[str] = []
-    monkeypatch.setattr(of_runs, "_WRITING_S", 0.0 if files != "none" else 1e9)
+    monkeypatch.setattr(wandb_end, "_WRITING_S", 0.0 if files != "none" else 1e9)
     monkeypatch.setattr(wandb, "teardown", lambda: ended.append("wandb"))
     if files != "none":
         (tmp_path / "run-1.wandb").touch()
-    of_runs._wait_for_end(tmp_path)
+    wandb_end._wait_for_end(tmp_path)
     assert str(tmp_path) in caplog.text
     assert "disk" in caplog.text
     assert ended == ([] if files == "none" else ["wandb"])

@@ -19,7 +19,8 @@ class Version:
         self.content, self.aliases, self.policy = content, aliases, policy
         self.deleted = self.committed = False
 
-    def wait(self) -> None:
+    def wait(self, timeout: float) -> None:
+        assert timeout > 0
         self.committed = True
 
     def delete(self) -> None:
@@ -31,10 +32,12 @@ class Server:
     """As much of a run, and of wandb's public interface, as takes artifacts."""
 
     id, entity, project = "abc", "us", "svc"
+    newest: "Server"
 
     def __init__(self, *, resumed: bool = False, offline: bool = False) -> None:
         self.resumed, self.offline = resumed, offline
         self.versions: list[Version] = []
+        Server.newest = self
 
     def log_artifact(self, artifact: Any, aliases: list[str]) -> Version:
         assert (artifact.name, artifact.type) == ("model-abc", "model")
@@ -55,6 +58,7 @@ class Server:
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("WANDB_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setattr(wandb, "Api", lambda: Server.newest)
     made = tmp_path / "checkpoints"
     made.mkdir()
     (made / "best.ckpt").write_bytes(b"best")
@@ -69,6 +73,7 @@ def test_two_versions_each_under_its_name(folder: Path) -> None:
         (b"best", ["best"]),
         (b"last", ["last", "latest"]),
     ]
+    assert all(version.committed for version in server.versions)
     # A gigabyte is not copied to be uploaded.
     assert server.versions[0].policy == str(folder / "best.ckpt")
 
@@ -98,11 +103,8 @@ def test_what_is_not_there_is_left_out(folder: Path, there: list[str]) -> None:
     assert [v.aliases for v in server.versions] == [[name, "latest"] for name in there]
 
 
-def test_versions_do_not_pile_up_over_continuations(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_versions_do_not_pile_up_over_continuations(folder: Path) -> None:
     server = Server(resumed=True)
-    monkeypatch.setattr(wandb, "Api", lambda: server)
     for content in (b"1", b"2", b"3"):
         (folder / "last.ckpt").write_bytes(content)
         log_checkpoints(server, folder)
@@ -112,14 +114,28 @@ def test_versions_do_not_pile_up_over_continuations(
 
 
 def test_versions_that_cannot_be_deleted_are_told_of(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(kind: str, name: str) -> Any:
+        raise wandb.CommError("no permission")
+
+    server = Server(resumed=True)
+    server.artifacts = refuse  # type: ignore[method-assign]
+    log_checkpoints(server, folder)
+    assert "no permission" in caplog.text
+
+
+def test_where_wandb_does_not_answer_nothing_is_begun(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> Any:
         raise wandb.CommError("no connection")
 
+    server = Server()
     monkeypatch.setattr(wandb, "Api", refuse)
-    log_checkpoints(Server(resumed=True), folder)
-    assert "no connection" in caplog.text
+    with pytest.raises(wandb.CommError, match="no connection"):
+        log_checkpoints(server, folder)
+    assert server.versions == []
 
 
 class Run:

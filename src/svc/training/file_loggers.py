@@ -15,16 +15,22 @@ _told: set[str] = set()
 """What could not be written at the last attempt."""
 
 
+def surviving_full_disk(what: str) -> contextlib.AbstractContextManager[None]:
+    """`surviving` what disks have against writing."""
+    return surviving(what, OSError)
+
+
 @contextlib.contextmanager
-def surviving_full_disk(what: str) -> Iterator[None]:
+def surviving(what: str, failure: type[Exception]) -> Iterator[None]:
     """Say once what cannot be written, and go on: it is worth less than the training.
 
     Args:
         what: begins the sentence, such as "Metrics".
+        failure: what may happen; anything else is raised.
     """
     try:
         yield
-    except OSError as error:
+    except failure as error:
         if what not in _told:
             _told.add(what)
             _logger.warning("%s could not be written (%s). Training goes on.", what, error)

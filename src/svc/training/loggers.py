@@ -10,7 +10,7 @@ from typing import Literal
 from lightning.pytorch.utilities import rank_zero_only
 
 from svc.errors import UserError
-from svc.training.wandb_logger import RunWandbLogger
+from svc.training.wandb_logger import RunWandbLogger, sync_command
 
 _logger = logging.getLogger(__name__)
 
@@ -32,6 +32,7 @@ def wandb_logger(
     entity: str | None = None,
     offline: bool | Literal["auto"] = "auto",
     checkpoints: bool | Literal["auto"] = "auto",
+    finish_timeout_s: float = 15.0,
 ) -> RunWandbLogger:
     """A Weights & Biases logger that never asks for anything.
 
@@ -43,10 +44,17 @@ def wandb_logger(
         offline: write the run to disk only; "auto" does so where this machine has no key, or cannot
             reach wandb.
         checkpoints: upload the best and the last one at the end; "auto" does so unless offline.
+        finish_timeout_s: how long the end of a run may take to reach wandb, checkpoints apart;
+            above 0. What has not is on the disk, for `wandb sync`.
 
     Raises:
-        UserError: `offline` is False and there is no key.
+        UserError: `offline` is False and there is no key, or `finish_timeout_s` is not above 0.
     """
+    if finish_timeout_s <= 0:
+        raise UserError(
+            f"logger.wandb.finish_timeout_s={finish_timeout_s}: seconds above 0 are expected, such "
+            f"as 15."
+        )
     # wandb's process may have another working directory than ours, and lost runs without a word.
     folder = Path(save_dir).absolute()
     _leave_other_service()
@@ -61,13 +69,14 @@ def wandb_logger(
     if keyless:
         _logger.info(
             "logger=wandb: there is no key on this machine, so the run is kept offline; later "
-            "`wandb login` and `wandb sync %s` upload it.",
-            folder / "wandb" / "offline-run-*",
+            "`wandb login` and `%s` upload it.",
+            sync_command(folder),
         )
     return RunWandbLogger(
         folder,
         checkpoints=checkpoints,
         must_be_online=offline is False,
+        finish_timeout_s=finish_timeout_s,
         project=project,
         name=name or folder.name,
         entity=entity,

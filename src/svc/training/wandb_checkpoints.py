@@ -9,24 +9,38 @@ _logger = logging.getLogger(__name__)
 _TYPE, _FILE = "model", "model.ckpt"
 """Type of the artifact, and the name of the one file in each of its versions."""
 
+_UPLOAD_S = 3600
+"""How long an upload may take; wandb itself tries for hours."""
+
 
 def log_checkpoints(run: Any, folder: Path) -> None:
     """Upload `best.ckpt` and `last.ckpt` as versions `best` and `last` of the artifact
     `model-RUN_ID`. One version has both names where they are the same file.
 
     Of a run that is continued, the versions that are neither any more are deleted, so that there
-    are never more than two.
+    are never more than two. Returns when they are uploaded; an offline run has them on the disk.
 
     Args:
         run: of wandb, under way.
         folder: of the checkpoints; those that are not there are left out.
+
+    Raises:
+        wandb.Error, ValueError: wandb does not take them.
     """
+    import wandb
+
+    found = _by_content(folder)
+    if not found:
+        return
     name = f"model-{run.id}"
-    logged = [_log(run, name, files) for files in _by_content(folder)]
-    if logged and run.resumed and not run.offline:
+    # Where it does not answer, this fails within 20 s; an upload would try for many minutes.
+    api = None if run.offline else wandb.Api()
+    logged = [_log(run, name, files) for files in found]
+    if api is not None:
         for artifact in logged:
-            artifact.wait()
-        _delete_older(run, name)
+            artifact.wait(timeout=_UPLOAD_S)
+        if run.resumed:
+            _delete_older(api, run, name)
 
 
 def _by_content(folder: Path) -> list[list[Path]]:
@@ -47,13 +61,11 @@ def _log(run: Any, name: str, files: list[Path]) -> Any:
     return run.log_artifact(artifact, aliases=[path.stem for path in files])
 
 
-def _delete_older(run: Any, name: str) -> None:
+def _delete_older(api: Any, run: Any, name: str) -> None:
     """Delete the versions that nothing names."""
-    import wandb
-
     try:
-        for version in wandb.Api().artifacts(_TYPE, f"{run.entity}/{run.project}/{name}"):
+        for version in api.artifacts(_TYPE, f"{run.entity}/{run.project}/{name}"):
             if not version.aliases:
                 version.delete()
-    except (wandb.Error, ValueError, OSError) as error:
+    except Exception as error:  # wandb's own have no common one
         _logger.warning("Older checkpoints of this run are still on wandb: %s", error)

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import os
-import time
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -13,19 +13,16 @@ from lightning.pytorch.loggers import WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from svc.errors import UserError
-from svc.training.file_loggers import surviving_full_disk
+from svc.training.file_loggers import surviving
 from svc.training.runs import LAST_CHECKPOINT
 from svc.training.validation_sample import ValidationSample
 from svc.training.wandb_checkpoints import log_checkpoints
-from svc.training.wandb_record import is_whole
+from svc.training.wandb_end import end_run
 
 _logger = logging.getLogger(__name__)
 
 SAMPLE_COLUMNS = ("step", "sample", "speaker", "target", "prediction", "mel")
 """Of the table `samples`: a row for each crop of each validation."""
-
-_WRITING_S, _LOOK_EVERY_S = 10.0, 0.02
-"""How long to watch an offline run reach the disk, and how often to look."""
 
 _DATA_DIR = "WANDB_DATA_DIR"
 """Below it, wandb keeps the files of artifacts until they are uploaded."""
@@ -43,6 +40,7 @@ class RunWandbLogger(WandbLogger):
             "auto" does so where the run is not offline.
         must_be_online: refuse to train where wandb cannot be reached, rather than keep the run
             offline.
+        finish_timeout_s: how long the end of a run may take to reach wandb, checkpoints apart.
         options: of `WandbLogger`, and of `wandb.init`.
     """
 
@@ -52,6 +50,7 @@ class RunWandbLogger(WandbLogger):
         *,
         checkpoints: bool | Literal["auto"] = "auto",
         must_be_online: bool = False,
+        finish_timeout_s: float = 15.0,
         **options: Any,
     ) -> None:
         # Whatever else this process has logged to wandb, this run is apart from it.
@@ -60,6 +59,7 @@ class RunWandbLogger(WandbLogger):
         self.folder = folder
         self._checkpoints = checkpoints
         self._must_be_online = must_be_online
+        self._finish_timeout_s = finish_timeout_s
         self._table: Any = None
         self._known_targets: set[int] = set()
 
@@ -71,6 +71,17 @@ class RunWandbLogger(WandbLogger):
         Raises:
             UserError: wandb cannot be reached, and the run must be online.
         """
+        if self._experiment is None:
+            run = self._begun()
+            if not (run.offline or run.disabled):
+                # Tables ask the server something before they are queued. Where the server is not
+                # there when they ask for the first time, wandb raises and they are lost.
+                with surviving("wandb's first question", Exception):
+                    run._public_api()
+        return super().experiment
+
+    def _begun(self) -> Any:
+        """The run, newly begun; offline where wandb cannot be reached."""
         import wandb
         from wandb.errors import CommError
 
@@ -85,9 +96,9 @@ class RunWandbLogger(WandbLogger):
                 ) from error
             _logger.warning(
                 "logger=wandb: it cannot be reached (%s), so the run is kept offline; later "
-                "`wandb sync %s` uploads it.",
+                "`%s` uploads it.",
                 reason,
-                self.folder / "wandb" / "offline-run-*",
+                sync_command(self.folder),
             )
             wandb.teardown()  # its process takes the run for one that is under way
             self._wandb_init["mode"] = "offline"
@@ -95,8 +106,13 @@ class RunWandbLogger(WandbLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
-        """Write values, of any kind that wandb knows, under `step`."""
-        with surviving_full_disk("What goes to wandb"), self._artifacts_in_folder():
+        """Write values, of any kind that wandb knows, under `step`.
+
+        Raises:
+            UserError: as `experiment` does; nothing else, whatever becomes of wandb.
+        """
+        _ = self.experiment
+        with surviving("What goes to wandb", Exception), self._artifacts_in_folder():
             super().log_metrics(metrics, step)
 
     @rank_zero_only
@@ -133,15 +149,23 @@ class RunWandbLogger(WandbLogger):
         run = self._experiment
         if run is None:
             return
-        where, offline = Path(run.dir).parent, bool(run.offline)
-        wanted = not offline if self._checkpoints == "auto" else self._checkpoints
+        wanted = not run.offline if self._checkpoints == "auto" else self._checkpoints
         if wanted and status == "success":
-            with surviving_full_disk("The checkpoints for wandb"), self._artifacts_in_folder():
-                log_checkpoints(run, self.folder / LAST_CHECKPOINT.parent)
-        run.finish(exit_code=0 if status == "success" else 1)
-        if offline:
-            _wait_for_end(where)
+            self._log_checkpoints(run)
         self._experiment = None
+        end_run(run, 0 if status == "success" else 1, self._finish_timeout_s)
+
+    def _log_checkpoints(self, run: Any) -> None:
+        folder = self.folder / LAST_CHECKPOINT.parent
+        try:
+            with self._artifacts_in_folder():
+                log_checkpoints(run, folder)
+        except Exception as error:  # whatever it is, the training has ended well
+            _logger.warning(
+                "logger=wandb: the checkpoints could not be uploaded (%s). They are in %s.",
+                error,
+                folder,
+            )
 
     @contextlib.contextmanager
     def _artifacts_in_folder(self) -> Iterator[None]:
@@ -157,25 +181,10 @@ class RunWandbLogger(WandbLogger):
             os.environ.pop(_DATA_DIR, None)
 
 
-def _wait_for_end(folder: Path) -> None:
-    """Wait until an offline run is on the disk, all of it.
+def sync_command(folder: Path) -> str:
+    """What to type to upload a run that is kept offline.
 
-    wandb's own process writes it, and does not end its work before `finish` returns. Where ours
-    ends first, which a busy machine sees to, the last 32 KiB are lost: in a short run, everything.
+    Args:
+        folder: of the run.
     """
-    give_up = time.monotonic() + _WRITING_S
-    while (files := list(folder.glob("*.wandb"))) and time.monotonic() < give_up:
-        if any(is_whole(file) for file in files):
-            return
-        time.sleep(_LOOK_EVERY_S)
-    if files:
-        import wandb
-
-        with contextlib.suppress(SystemExit):  # of a process that did not end well
-            wandb.teardown()  # returns when that process has ended
-    if not any(is_whole(file) for file in files):
-        _logger.warning(
-            "The end of wandb's offline run in %s is missing: its process could not write it. Is "
-            "the disk full? The other loggers have the same metrics.",
-            folder,
-        )
+    return f"wandb sync {shlex.quote(str(folder / 'wandb'))}/offline-run-*"
