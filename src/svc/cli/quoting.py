@@ -20,6 +20,11 @@ _PATH_KEYS = (
     "pitch.model",
     "checkpoint_dir",
     "options.vocoder_config",
+    "run_name",
+    "dataset.name",
+    "paths.data_dir",
+    "paths.output_dir",
+    "paths.store_dir",
     "task.recordings",
     "task.checkpoint",
 )

@@ -63,7 +63,8 @@ class TrainingProgressBar(ProgressBar):
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeElapsedColumn(),
-                TimeRemainingColumn(elapsed_when_finished=True),
+                TextColumn("left"),
+                TimeRemainingColumn(),
                 TextColumn("{task.fields[numbers]}"),
                 console=self.console,
             )
