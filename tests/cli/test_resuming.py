@@ -1,5 +1,6 @@
 """`svc-train resume=…`: what goes on, what has to be allowed, and what cannot be."""
 
+import logging
 import os
 import re
 import shutil
@@ -75,6 +76,17 @@ def test_a_run_whose_name_has_to_be_quoted_is_found(
     half.rename("mein Lauf (größer, 2)")
     said = terminal("svc-train", *words(begun), "resume=mein Lauf (größer, 2)")
     assert "Continuing from mein Lauf (größer, 2)/checkpoints/last.ckpt" in said.err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_log_that_cannot_be_written_is_no_matter(
+    half: Path, begun: Path, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging, "raiseExceptions", True)
+    full = "hydra.job_logging.handlers.file.filename=/dev/full"
+    said = terminal("svc-train", *words(begun), full, "trainer.max_steps=3", f"resume={half}")
+    assert "Done after 3 steps" in said.err
+    assert "Logging error" not in said.err
 
 
 def test_harmless_settings_may_differ_and_nothing_else_does(

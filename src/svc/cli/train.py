@@ -1,6 +1,7 @@
 """`svc-train`: prepare the dataset where it is not prepared, then train."""
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Mapping
@@ -72,6 +73,8 @@ def train(config: Any) -> float | None:
     from svc.training.preflight import PreflightOptions
     from svc.training.run_summary import read_summary
 
+    # A log on a disk that is full is not worth a traceback for each of its lines.
+    logging.raiseExceptions = os.environ.get("SVC_DEBUG") == "1"
     keep_freed_memory()
     restart_peak_memory()
     quieten_all_but_first()
