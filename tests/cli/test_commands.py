@@ -85,6 +85,11 @@ def test_a_reader_that_has_seen_enough_ends_the_command_quietly(tmp_path: Path) 
         (["seed"], ["seed"]),
         (["scheduler=null"], ["must be a string", "~scheduler"]),
         (["-m", "--cfg", "job", "seed=1,2"], ["Only one of", "Leave out -m"]),
+        (["logger.wandb.project=x"], ["not a setting of the options chosen", "logger=wandb"]),
+        (["arch.sampled_batches=1"], ["it comes with arch=diffsvc"]),
+        (["+experiment=demo"], ["Leave out the plus of +experiment=demo"]),
+        (["optim.lr = 1e-3"], ["name=value, without spaces"]),
+        (["content"], ["Settings are given as name=value"]),
         (["lr=1e-4"], ["lr is not a setting; did you mean optim.lr?"]),
         (["optim=1e-4"], ["optim is a group", "options: adamw", "optim.NAME=VALUE"]),
         (["--lr", "1e-4"], ["--lr: settings are given without dashes", "lr=VALUE"]),
@@ -134,6 +139,11 @@ def test_what_cannot_be_composed_is_named(
         ([*DEMO, "scheduler.gamma=2"], ["scheduler.gamma=2", "0 < gamma <= 1"]),
         ([*DEMO, "arch.generator=null"], ["arch.generator=null must not be null"]),
         ([*DEMO, "trainer.accelerator=tpu"], ["trainer.accelerator=tpu is not valid"]),
+        (
+            [*DEMO, "trainer.precision=16-mixed"],
+            ["trainer=cpu trainer.precision=16-mixed cannot run here: fp16 is for GPUs"],
+        ),
+        ([*DEMO, "scheduler=warmup_cosine"], ["~scheduler.gamma takes it out"]),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

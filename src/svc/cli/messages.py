@@ -9,6 +9,9 @@ from typing import Any
 from svc.config.paths import conf_dir
 from svc.errors import UserError
 
+_NOTHING = object()
+"""Where a file says nothing of a setting, which may be null."""
+
 
 def user_message(error: BaseException, config_name: str) -> str | None:
     """The message of a fault that the user can mend, or None for any other."""
@@ -89,8 +92,12 @@ def _tidy_hydra_message(error: BaseException, config_name: str) -> str:
     text = re.sub(r"\n\s*(full_key|object_type|reference_type)[^\n]*", "", text)
     if cause and cause[0] and cause[0] not in text:
         text = f"{text}\n{cause[0]}"
+    if "Multiple values for" in text and (plus := [a for a in sys.argv if a.startswith("+")]):
+        return f"{text.partition('. ')[0]}. Leave out the plus of {plus[0]}"
     if "override_grammar" in text:
         text = re.sub(r"\nSee https[^\n]*", "", text)
+        if "missing EQUAL" in text or re.search(r"^\S+ = ?", text.partition("Exception: ")[2]):
+            return f"{text}\nSettings are given as name=value, without spaces around the sign."
         text += "\nPut quotes around values with special characters: \"key='a value, (so)'\""
     return text
 
@@ -118,6 +125,8 @@ def _nearest_setting(key: str, config_name: str) -> str:
         return (
             f" here, because a file gives {group} as a single value; write out there what is in it."
         )
+    if choices := _options_that_have(key):
+        return f" of the options chosen; it comes with {' or '.join(choices[:3])}."
     if "." not in key and (named_so := [s for s in settings if s.rpartition(".")[2] == key]):
         return f"; did you mean {' or '.join(sorted(named_so, key=len)[:3])}?"
     if close := get_close_matches(key, settings, n=1):
@@ -130,6 +139,24 @@ def _nearest_setting(key: str, config_name: str) -> str:
         f"; {group} has {', '.join(siblings)}. What its class takes besides these is given with "
         f"a plus: +{group}.{name}=…"
     )
+
+
+def _options_that_have(key: str) -> list[str]:
+    """Options of its group that a setting comes with."""
+    import yaml
+
+    group, *names = key.split(".")
+    found = []
+    for path in sorted((conf_dir() / group).glob("*.yaml")) if names else []:
+        text = path.read_text(encoding="utf-8")
+        node = yaml.safe_load(text)
+        if "@package _global_" in text:
+            node = (node or {}).get(group)
+        for name in names:
+            node = node.get(name, _NOTHING) if isinstance(node, dict) else _NOTHING
+        if node is not _NOTHING:
+            found.append(f"{group}={path.stem}")
+    return found
 
 
 def _collect_keys(node: Any, path: str, found: list[str]) -> None:

@@ -39,9 +39,11 @@ def device_problem(accelerator: str, devices: int | str, precision: str) -> str 
     problem = supports(accelerator, devices, precision)
     if problem is None:
         return None
-    chosen = HydraConfig.get().runtime.choices["trainer"]
+    chosen = [f"trainer={HydraConfig.get().runtime.choices['trainer']}"]
+    decisive = ("trainer.accelerator=", "trainer.devices=", "trainer.precision=")
+    chosen += [o for o in HydraConfig.get().overrides.task if o.startswith(decisive)]
     return (
-        f"trainer={chosen} cannot run here: {problem}. "
+        f"{' '.join(chosen)} cannot run here: {problem}. "
         f"Trainers that work on this machine: {', '.join(working_trainers())}"
     )
 

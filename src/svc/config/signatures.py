@@ -79,7 +79,8 @@ def _node_faults(node: Mapping[str, Any], path: str, run_time: Collection[str]) 
         if key not in known:
             if not takes_any:
                 faults.append(
-                    f"{path}.{key} is not a setting of {node['_target_']}{_nearest(key, known)}."
+                    f"{path}.{key} is not a setting of {node['_target_']}{_nearest(key, known)}. "
+                    f"~{path}.{key} takes it out, where a file gives it."
                 )
         elif key in hints and (problem := _type_problem(value, hints[key])):
             faults.append(f"{path}.{key}={_shown(value)} {problem}.")
