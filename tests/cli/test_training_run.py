@@ -34,6 +34,7 @@ from svc.cli.training_run import (
 from svc.config.paths import conf_dir
 from svc.config.resolvers import register_resolvers
 from svc.config.schema import register_schemas
+from svc.data.demo.source import DemoSource
 from svc.data.settings import ExtractionSettings
 from svc.data.store import AUDIO_FULL_SCALE, FeatureStore
 from svc.data.store_writer import StoreWriter
@@ -81,13 +82,29 @@ def test_a_dataset_that_is_prepared_already_is_announced(
         energy=CountedEnergy,
     )
     monkeypatch.setattr(training_run, "extraction_settings", lambda _: wanted)
+    config: dict[str, Any] = {"paths": {"store_dir": str(tmp_path / "store")}}
+    config["dataset"] = {"_target_": "svc.data.sources.FolderSource", "path": str(tmp_path)}
     with caplog.at_level(logging.INFO):
-        prepared_store({"paths": {"store_dir": str(tmp_path / "store")}}, SPEC)
+        prepared_store(config, SPEC)
     (said,) = caplog.messages
     assert said == (
         f"Using the prepared dataset {tmp_path / 'store'}: 2 slices, 0.1 minutes of 1 speaker. "
         f"Run svc-preprocess after changing the recordings."
     )
+    demo = {"singers": 1, "minutes_per_singer": 0.05, "phrase_s": [2, 3]}
+    DemoSource(tmp_path / "demo", **demo).recordings()  # type: ignore[arg-type]
+    config["dataset"] = {
+        "_target_": "svc.data.demo.source.DemoSource",
+        **demo,
+        "path": str(tmp_path / "demo"),
+    }
+    with caplog.at_level(logging.INFO):
+        prepared_store(config, SPEC)
+        assert len(caplog.messages) == 2
+        config["dataset"]["singers"] = 2
+        prepared_store(config, SPEC)
+    assert "other settings than those asked for (singers: ['bruno_bass'] →" in caplog.messages[-1]
+    assert "until svc-preprocess makes it anew" in caplog.messages[-1]
 
 
 def test_who_waits_for_a_dataset_leaves_it_as_it_was_prepared(

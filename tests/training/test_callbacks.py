@@ -62,6 +62,26 @@ def test_last_and_best_are_kept_and_nothing_else(tmp_path: Path) -> None:
     tiny_module().generator.load_state_dict(weights)
 
 
+def test_a_metric_that_is_not_measured_is_told_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    from svc.training.callbacks.checkpoints import LastAndBestCheckpoints
+
+    callbacks = [LastAndBestCheckpoints(tmp_path / "checkpoints", monitor="valid_los")]
+    trainer = build_trainer(
+        run_dir=tmp_path,
+        accelerator="cpu",
+        max_steps=4,
+        validate_every_steps=2,
+        callbacks=callbacks,
+    )
+    fit(trainer, tiny_module(), TinyData())
+    (said,) = [message for message in caplog.messages if "monitor" in message]
+    assert "callbacks.checkpoints.monitor=valid_los is not measured" in said
+    assert "there is valid_loss" in said
+    assert os.listdir(tmp_path / "checkpoints") == ["last.ckpt"]
+
+
 def test_runs_without_validation_are_saved_as_well(tmp_path: Path) -> None:
     fit(tiny_trainer(tmp_path, 3, save_every_steps=2), tiny_module(), NoValidation())
     assert os.listdir(tmp_path / "checkpoints") == ["last.ckpt"]

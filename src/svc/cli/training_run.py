@@ -27,6 +27,7 @@ from svc.cli.resuming import (
 )
 from svc.config.instantiate import build, merged
 from svc.data.data_module import SvcDataModule
+from svc.data.demo.source import DemoSource
 from svc.data.fingerprint import DatasetRecord
 from svc.data.mel_statistics import mel_bounds
 from svc.data.settings import ExtractionSettings
@@ -83,6 +84,12 @@ def prepared_store(
             len(store.speakers),
             "s" * (len(store.speakers) != 1),
         )
+        if changes := _changes_of_demo(config["dataset"]):
+            _logger.info(
+                "It was made with other settings than those asked for (%s), and stays as it is "
+                "until svc-preprocess makes it anew with these.",
+                "; ".join(changes),
+            )
     if continued is not None:
         require_known_dataset(continued, DatasetRecord.of(store))
     return store
@@ -97,6 +104,14 @@ def _prepared_now(
     _logger.info("Preparing %s into %s.", source.name, folder)
     Console(stderr=True).print(prepare_dataset(config, source, spec))
     return FeatureStore.open(folder, wanted)
+
+
+def _changes_of_demo(node: Mapping[str, Any]) -> list[str]:
+    """Settings in which synthetic singers that are there differ from those asked for."""
+    if not str(node.get("_target_")).endswith(".DemoSource"):
+        return []
+    source: DemoSource = build(node)
+    return source.changes()
 
 
 def training_parts(

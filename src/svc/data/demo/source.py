@@ -83,6 +83,15 @@ class DemoSource:
             "shared_share": self.shared_share,
         }
 
+    def changes(self) -> list[str]:
+        """What is different about the recordings that are there; nothing where there are none."""
+        there = _read_facts(self.path) or self.facts
+        return [
+            f"{key}: {there.get(key)} → {wanted}"
+            for key, wanted in self.facts.items()
+            if there.get(key) != wanted
+        ]
+
     def recordings(self) -> list[Recording]:
         """Every recording, sorted by name; made first where they are not there yet.
 

@@ -48,6 +48,7 @@ class LastAndBestCheckpoints(Checkpoint):
         self.best_score = math.inf
         self.saved_step = -1
         self._failure: OSError | None = None
+        self._monitor_is_told = False
 
     @property
     def last_path(self) -> Path:
@@ -93,6 +94,7 @@ class LastAndBestCheckpoints(Checkpoint):
         """Write the last checkpoint, which may be the best as well."""
         if trainer.state.fn != "fit" or trainer.sanity_checking:
             return
+        self._look_for_monitor(trainer)
         score = float(trainer.callback_metrics.get(self.monitor, math.nan))
         if not score < self.best_score:
             self._save(trainer, self.last_path)
@@ -105,6 +107,22 @@ class LastAndBestCheckpoints(Checkpoint):
             return
         failure = self._take_best_for_last() if trainer.is_global_zero else None
         self._settle(trainer, self.last_path, failure)
+
+    def _look_for_monitor(self, trainer: Trainer) -> None:
+        """Say once that there will be no best checkpoint, where the metric has another name."""
+        metrics = trainer.callback_metrics
+        measured = sorted(name for name in metrics if name.startswith("valid"))
+        if self.monitor in metrics or not measured or self._monitor_is_told:
+            return
+        self._monitor_is_told = True
+        if trainer.is_global_zero:
+            _logger.warning(
+                "callbacks.checkpoints.monitor=%s is not measured, so that there is no %s; "
+                "there is %s.",
+                self.monitor,
+                BEST_NAME,
+                ", ".join(measured),
+            )
 
     def save_last(self, trainer: Trainer) -> None:
         """Write the last checkpoint now, unless it is of this very step.
