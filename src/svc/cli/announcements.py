@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from svc.cli.multirun import in_multirun
 from svc.cli.processes import is_first
+from svc.data.process_pool import available_cores
 
 if TYPE_CHECKING:
     from svc.cli.resuming import Continuation
@@ -43,7 +44,7 @@ def tell_beginning(
     _logger.info(
         "Training arch=%s (%s parameters learn) on %s in %s: %s of %d crops of %.2f s%s.",
         choices["arch"],
-        _in_words(learning),
+        in_words(learning),
         device if several == 1 else f"{several} × {device}",
         _PRECISIONS[settings["precision"]],
         _updates(settings["max_steps"], 0 if continued is None else continued.step),
@@ -57,6 +58,22 @@ def tell_beginning(
             "There is nothing left to do: it has made %d updates. A larger trainer.max_steps "
             "goes on.",
             continued.step,
+        )
+
+
+def tell_shared_cores(processes: int) -> None:
+    """Say that more training processes than cores only get into each other's way.
+
+    Args:
+        processes: on the CPU.
+    """
+    cores = available_cores()
+    if processes > cores:
+        _logger.warning(
+            "trainer.devices=%d: so many processes share %s of this machine's CPU, and are slower "
+            "than fewer of them.",
+            processes,
+            "the one core" if cores == 1 else f"the {cores} cores",
         )
 
 
@@ -96,6 +113,6 @@ def _updates(max_steps: int, begins_at: int) -> str:
     return f"{max_steps} updates" if max_steps != 1 else "1 update"
 
 
-def _in_words(count: int) -> str:
-    """15.7 M, 4 210."""
+def in_words(count: int) -> str:
+    """15.7 M, or 4 210."""
     return f"{count / 1e6:.1f} M" if count >= 1e5 else f"{count:,}".replace(",", " ")

@@ -48,6 +48,7 @@ def train(config: Any) -> float | None:
     """
     from hydra.core.hydra_config import HydraConfig
 
+    from svc.cli.announcements import tell_shared_cores
     from svc.cli.optimisation import require_usable_optimisation
     from svc.cli.parts import extraction_settings, plain_config
     from svc.cli.pretrained_run import read_pretrained, with_pretrained_shape
@@ -97,6 +98,8 @@ def train(config: Any) -> float | None:
     completed = with_vocoder_shape(completed, vocoder)
     store = prepared_store(plain, spec, continued)
     if (count := processes_to_start(plain["trainer"])) > 1:
+        if plain["trainer"]["accelerator"] == "cpu":
+            tell_shared_cores(count)
         run_processes(count, HydraConfig.get().overrides.task, run_dir, checkpoint)
         summary = read_summary(run_dir)
         return summary.score if summary else None
