@@ -12,6 +12,7 @@ import torch
 from data.recorder import Recorder, trainer
 from store_material import SPEC, prepare_small, write_dataset, write_voice
 from svc.data import cache as cache_module
+from svc.data import readers
 from svc.data.augmentation.content import ContentPerturbation
 from svc.data.augmentation.parameters import (
     Augmentation,
@@ -209,6 +210,17 @@ def test_a_set_that_does_not_fit_is_refused_with_numbers(monkeypatch: pytest.Mon
         place_for("device", training_set(2000), CPU, sharers=2)
     with pytest.raises(UserError, match="CUDA devices and CPUs"):
         place_for("device", training_set(1), torch.device("mps"))
+
+
+def test_a_device_that_has_no_room_after_all_is_explained(
+    store: FeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.")
+
+    monkeypatch.setattr(readers, "DeviceCache", full)
+    with pytest.raises(UserError, match=r"data.cache=device: cpu .*allocate 2 GiB.*data.cache=ram"):
+        data_module(store, cache="device").train_dataloader()
 
 
 def test_auto_takes_the_best_place_that_is_comfortable(monkeypatch: pytest.MonkeyPatch) -> None:

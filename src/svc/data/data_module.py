@@ -1,6 +1,6 @@
 """Batches for training and validation, resumable at any batch."""
 
-import logging
+from functools import partial
 from typing import Any, Literal, get_args
 
 import lightning
@@ -11,8 +11,7 @@ from svc.audio.mel import MelSpectrogram
 from svc.audio.spec import AudioSpec
 from svc.data.augmentation.parameters import Augmentation
 from svc.data.batch import Batch, CropPlaces, LoadedCrops
-from svc.data.cache import Cache, TrainingSet, place_for
-from svc.data.crop_reader import CropReader
+from svc.data.cache import Cache
 from svc.data.dataset import (
     CropDataset,
     FixedCrops,
@@ -21,12 +20,10 @@ from svc.data.dataset import (
     augmentation_draw,
 )
 from svc.data.device_cache import DeviceCache
+from svc.data.readers import Readers
 from svc.data.sampling import CropDraw, CropSampler, spread_crops
-from svc.data.slice_arrays import CropParts, SliceArrays
 from svc.data.store import FeatureStore
 from svc.errors import UserError
-
-_logger = logging.getLogger(__name__)
 
 
 class SvcDataModule(lightning.LightningDataModule):
@@ -110,27 +107,26 @@ class SvcDataModule(lightning.LightningDataModule):
         self.batches_seen = 0
         self._batch_size = None if batch_size == "auto" else batch_size
         self._mel = MelSpectrogram(spec)
-        self._cache: Cache = cache
         self._workers = workers
         self._valid_batch_size = valid_batch_size
-        self._augmentation = augmentation
+        self._cached = partial(
+            Readers.cached, store, spec, augmentation, cache=cache, workers=workers
+        )
 
         train = store.split("train")
         if not train:
             raise UserError(f"The prepared dataset {store.folder} holds no slice to train on.")
         self._crops_in_audio = sum(record.frames for record in train) // crop_frames
+        readers = Readers.of_files(store, spec, augmentation)
         self._train = CropDataset(
-            CropReader(store, train, spec, augmentation=augmentation),
+            readers.train,
             CropDraw(train, crop_frames, seed, balanced_speakers),
             augmentation_draw(store, augmentation, seed),
             only_crops,
         )
-        valid = store.split("valid")
         self._valid = FixedCrops(
-            CropReader(store, valid, spec),
-            spread_crops(valid, valid_crop_frames, valid_max_crops),
+            readers.valid, spread_crops(store.split("valid"), valid_crop_frames, valid_max_crops)
         )
-        self._on_device: DeviceCache | None = None
         self._prepared_for: torch.device | None = None
         self._sampler: CropSampler | None = None
 
@@ -233,22 +229,13 @@ class SvcDataModule(lightning.LightningDataModule):
         if self._prepared_for == device:
             return
         self._prepared_for = device
-        store, spec, augmentation = self.store, self.spec, self._augmentation
-        train, valid = store.split("train"), store.split("valid")
-        parts = CropParts.of(store, spec, augmentation, kept=True)
-        training_set = TrainingSet.of(parts, store, train, spec, augmentation, self._workers)
-        place = place_for(self._cache, training_set, device, processes)
-        self._on_device = None
-        if place == "device":
-            arrays = SliceArrays(store, train, spec, parts)
-            self._train.reader = self._on_device = DeviceCache(arrays, store, train, spec, device)
-        else:
-            self._train.reader = CropReader(store, train, spec, place == "ram", augmentation)
-        if place != "none":
-            self._valid.reader = CropReader(store, valid, spec, in_ram=True)
-        if place == "device":
-            mib = training_set.device_bytes / 2**20
-            _logger.info("The training set lies in the memory of %s: %.1f MiB.", device, mib)
+        readers = self._cached(device=device, processes=processes)
+        self._train.reader, self._valid.reader = readers.train, readers.valid
+
+    @property
+    def _on_device(self) -> DeviceCache | None:
+        """The training set, where it lies on the device."""
+        return self._train.reader if isinstance(self._train.reader, DeviceCache) else None
 
     def _prepare(self) -> None:
         """For whoever uses the loaders without a Trainer."""
