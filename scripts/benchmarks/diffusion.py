@@ -92,12 +92,11 @@ def _sample(precision: str, sampling_s: float, repeats: int) -> dict[str, Any]:
     from svc.audio.spec import AudioSpec
     from svc.config.instantiate import build
     from svc.memory import peak_memory_gib, resident_bytes
-    from svc.training.inputs import conditioning_of
 
     singer, sampler = _parts()
     singer.eval().requires_grad_(False)
     frames = round(sampling_s * AudioSpec().frame_rate_hz)
-    conditioning = conditioning_of(random_batch(1, frames, CONTENT_CHANNELS))
+    conditioning = random_batch(1, frames, CONTENT_CHANNELS).conditioning()
     sampler = build(sampler)
     seconds: list[float] = []
     before_gib = resident_bytes() / 2**30

@@ -20,7 +20,7 @@ from svc.models.hifisinger import HifiSinger
 from svc.training.adversary import AdversarialOptions, consult
 from svc.training.callbacks.samples import ValidationSamples
 from svc.training.hifisinger import HifiSingerModule
-from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
+from svc.training.inputs import rendered_frames, sample_mask
 from svc.training.losses.adversarial import (
     discriminator_adversarial_loss,
     generator_adversarial_loss,
@@ -126,7 +126,7 @@ def test_gradients_equal_those_of_the_losses_taken_one_by_one(tmp_path: Path) ->
 
     seed = step_seed(1, 0, 0)
     generator, discriminator = reference.generator.train(), reference.discriminator.train()
-    sung = generator(conditioning_of(batch), rng=torch.Generator().manual_seed(seed))
+    sung = generator(batch.conditioning(), rng=torch.Generator().manual_seed(seed))
     mask = sample_mask(batch, SPEC)
     fake, real = sung.audio * mask, batch.audio * mask
     with parametrize.cached():  # the spectral norm iterates once for both sides
@@ -153,12 +153,12 @@ def test_training_lowers_the_spectral_loss(tmp_path: Path) -> None:
     data.replace = dict.fromkeys(range(20), batch)
     module = tiny_module(scheduler=None)
     before = module.spectral_loss(
-        module.generator(conditioning_of(batch), rng=1).audio.detach(), batch.audio
+        module.generator(batch.conditioning(), rng=1).audio.detach(), batch.audio
     )
     trainer = tiny_trainer(tmp_path, 20, validate_every_steps=100, save_every_steps=100)
     fit(trainer, module, data)
     after = module.spectral_loss(
-        module.generator(conditioning_of(batch), rng=1).audio.detach(), batch.audio
+        module.generator(batch.conditioning(), rng=1).audio.detach(), batch.audio
     )
     assert float(after.mel) < 0.9 * float(before.mel)
 
@@ -244,7 +244,7 @@ def test_validation_uses_the_average_and_every_frame_once(tmp_path: Path) -> Non
         batch = make_batch(900 + index)
         with torch.no_grad():
             rng = step_generator(torch.device("cpu"), 1, index)
-            audio = module.ema.network(conditioning_of(batch), rng=rng).audio[:, 0]
+            audio = module.ema.network(batch.conditioning(), rng=rng).audio[:, 0]
         difference = (module.mel(audio) - module.mel(batch.audio[:, 0])).abs().mean(1)
         total, frames = total + float(difference.sum()), frames + difference.numel()
     assert float(trainer.callback_metrics["valid_loss"]) == pytest.approx(total / frames, rel=1e-5)
@@ -292,7 +292,7 @@ def test_a_window_is_rendered_and_the_whole_mel_is_learnt(tmp_path: Path) -> Non
     fit(tiny_trainer(tmp_path, 1, [Listen()]), module, TinyData())
     assert {shape[-1] for shape in heard} == {4 * SPEC.hop_samples}
     batch = make_batch(0)
-    conditioning = conditioning_of(batch)
+    conditioning = batch.conditioning()
     whole, part = (
         module.generator(conditioning, rendered=window, rng=0)
         for window in (slice(None), slice(2, 6))

@@ -8,7 +8,6 @@ from torch import nn
 
 from svc.checkpoints.training_checkpoint import load_trained_state
 from svc.training.callbacks.samples import ValidationSamples
-from svc.training.inputs import conditioning_of
 from svc.training.losses.mel import mel_l1_sums
 from svc.training.randomness import step_generator
 from svc.training.runs import fit
@@ -31,7 +30,7 @@ def test_training_lowers_the_loss_and_spares_the_vocoder(
 
     def loss() -> float:
         rng = torch.Generator().manual_seed(5)
-        repeated = conditioning_of(batch)
+        repeated = batch.conditioning()
         with torch.no_grad():
             losses = [
                 module.generator.loss(repeated, batch.mel, batch.lengths_frames, rng=rng).total
@@ -70,9 +69,9 @@ def test_metrics_and_samples_of_a_validation(tmp_path: Path, kind: str) -> None:
         batch = make_batch(900 + index)
         rng = step_generator(torch.device("cpu"), 1, index)
         with torch.no_grad():
-            loss = average.loss(conditioning_of(batch), batch.mel, batch.lengths_frames, rng=rng)
+            loss = average.loss(batch.conditioning(), batch.mel, batch.lengths_frames, rng=rng)
             if index == 0:
-                mel = average.predict_mel(conditioning_of(batch), module.sampler, rng=rng)
+                mel = average.predict_mel(batch.conditioning(), module.sampler, rng=rng)
                 distance, count = mel_l1_sums(mel, batch.mel, batch.lengths_frames)
         total += float(loss.total) * int(batch.lengths_frames.sum())
         frames += int(batch.lengths_frames.sum())

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from svc.audio.mel import LOG_FLOOR, MelSpectrogram
+from svc.models.conditioner import Conditioning
 
 
 class _OfTensors:
@@ -56,6 +57,17 @@ class Batch(_OfTensors):
     """[B] int64, index into the speaker table."""
     key_shift_semitones: Tensor
     """[B] float32, by how much the crop was transposed (0 without augmentation)."""
+
+    def conditioning(self) -> Conditioning:
+        """What a model is told; content turns from [B, N, C] to [B, C, N]."""
+        return Conditioning(
+            content=self.content.transpose(1, 2),
+            f0_hz=self.f0_hz,
+            voiced=self.voiced,
+            energy=self.energy,
+            speaker=self.speaker,
+            key_shift_semitones=self.key_shift_semitones,
+        )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,6 @@ from svc.evaluation.plots import MelRow, plot_mel_comparison
 from svc.evaluation.tables import markdown_table, number, write_csv, write_json
 from svc.evaluation.task import Candidate
 from svc.inference.converter import Converter
-from svc.models.conditioner import Conditioning
 
 PHRASES_SEED = 1000
 PAIRS = (
@@ -159,14 +158,7 @@ def valid_mel_l1(converter: Converter, store: FeatureStore) -> float:
         assert isinstance(loaded, LoadedCrops)
         batch = loaded.batch(mel_of)
         with torch.inference_mode():
-            conditioning = Conditioning(
-                content=batch.content.transpose(1, 2),
-                f0_hz=batch.f0_hz,
-                voiced=batch.voiced,
-                energy=batch.energy,
-                speaker=batch.speaker,
-                key_shift_semitones=batch.key_shift_semitones,
-            )
+            conditioning = batch.conditioning()
             noise = singer.noise(conditioning.frames, rng)
             mel = singer.mel(conditioning, noise, rng)
         total += float((mel - batch.mel).abs().mean(dim=1).sum())

@@ -10,7 +10,7 @@ from svc.models.discriminators import Discriminators
 from svc.models.hifisinger import HifiSinger, SingerOutput
 from svc.training.adversarial import AdversarialModule, Rendering
 from svc.training.adversary import AdversarialOptions
-from svc.training.inputs import conditioning_of, rendered_frames, sample_mask
+from svc.training.inputs import rendered_frames, sample_mask
 from svc.training.losses.mel import masked_mel_l1, mel_l1_sums
 from svc.training.losses.spectral import MultiResolutionSpectralLoss
 from svc.training.losses.weights import LossWeights
@@ -81,7 +81,7 @@ class HifiSingerModule(AdversarialModule):
         seed = self.step_seed()
         rng = torch.Generator(self.device).manual_seed(seed)
         rendered = rendered_frames(batch.content.shape[1], self.render_frames, seed)
-        sung: SingerOutput = self.generator(conditioning_of(batch), rendered=rendered, rng=rng)
+        sung: SingerOutput = self.generator(batch.conditioning(), rendered=rendered, rng=rng)
         hop = self.audio.hop_samples
         samples = slice(rendered.start * hop, rendered.stop * hop)
         losses = {}
@@ -104,7 +104,7 @@ class HifiSingerModule(AdversarialModule):
         """Sing with the averaged generator; -> audio [B, 1, T] of the batch, and mel [B, M, N]
         where the model has one."""
         rng = step_generator(self.device, self.seed, batch_idx)
-        sung: SingerOutput = self.ema.network(conditioning_of(batch), rng=rng)
+        sung: SingerOutput = self.ema.network(batch.conditioning(), rng=rng)
         distance, frames, audio = self.masked_mel_sums(sung.audio, batch)
         if sung.mel is None:
             self._valid_sums += torch.stack([distance, torch.zeros_like(distance), frames])

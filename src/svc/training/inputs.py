@@ -1,24 +1,11 @@
-"""From a batch to what the model and the losses take."""
+"""Which part of a batch a step renders and judges."""
 
 import torch
 from torch import Tensor
 
 from svc.audio.spec import AudioSpec
 from svc.data.batch import Batch
-from svc.models.conditioner import Conditioning
 from svc.training.losses.mel import frame_mask
-
-
-def conditioning_of(batch: Batch) -> Conditioning:
-    """The model's inputs in a batch; content turns from [B, N, C] to [B, C, N]."""
-    return Conditioning(
-        content=batch.content.transpose(1, 2),
-        f0_hz=batch.f0_hz,
-        voiced=batch.voiced,
-        energy=batch.energy,
-        speaker=batch.speaker,
-        key_shift_semitones=batch.key_shift_semitones,
-    )
 
 
 def sample_mask(batch: Batch, audio: AudioSpec) -> Tensor:

@@ -10,7 +10,7 @@ from svc.checkpoints.facts import CheckpointFacts
 from svc.data.batch import Batch
 from svc.diffusion.samplers.base import Sampler
 from svc.models.mel_singer import MelSinger
-from svc.training.inputs import conditioning_of, sample_mask
+from svc.training.inputs import sample_mask
 from svc.training.losses.mel import mel_l1_sums
 from svc.training.network_module import NetworkModule, OptimizerFactory, SchedulerFactory
 from svc.training.randomness import step_generator
@@ -77,7 +77,7 @@ class MelSingerModule(NetworkModule):
         """One update from one batch."""
         rng = torch.Generator(self.device).manual_seed(self.step_seed())
         singer = cast(MelSinger, self.generator)
-        loss = singer.loss(conditioning_of(batch), batch.mel, batch.lengths_frames, rng=rng)
+        loss = singer.loss(batch.conditioning(), batch.mel, batch.lengths_frames, rng=rng)
         self.manual_backward(self.scaled("generator", loss.total))
         result = self.update("generator", loss.total.detach())
         metrics = {f"train_loss/{name}": part for name, part in loss.parts.items()}
@@ -91,7 +91,7 @@ class MelSingerModule(NetworkModule):
     def validation_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
         """The averaged model's loss; -> audio [B, 1, T] and mel [B, M, N] where it is sampled."""
         rng = step_generator(self.device, self.seed, batch_idx)
-        conditioning, average = conditioning_of(batch), cast(MelSinger, self.ema.network)
+        conditioning, average = batch.conditioning(), cast(MelSinger, self.ema.network)
         loss = average.loss(conditioning, batch.mel, batch.lengths_frames, rng=rng)
         frames = batch.lengths_frames.sum().float()
         self._valid_sums[:2] += torch.stack([loss.total.float() * frames, frames])
