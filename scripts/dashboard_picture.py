@@ -23,17 +23,17 @@ COLOURS = ("#1b6ca8", "#d1495b", "#2e8b57", "#b8860b", "#8d5a97", "#555555")
 Curves = dict[str, tuple[list[int], list[float]]]
 
 
-def draw(metrics_csv: Path, path: Path) -> None:
+def draw(run: Path, path: Path) -> None:
     """Draw every panel that the run has metrics for.
 
     Args:
-        metrics_csv: of the run.
+        run: its folder, or a metrics.csv.
         path: of the PNG.
 
     Raises:
         UserError: the file is missing, or holds no metric of ours.
     """
-    curves = read_curves(metrics_csv)
+    curves = curves_of(run)
     panels = [
         panel
         for section in SECTIONS
@@ -41,7 +41,7 @@ def draw(metrics_csv: Path, path: Path) -> None:
         if isinstance(panel, LinePanel) and any(name in curves for name in panel.metrics)
     ]
     if not panels:
-        raise UserError(f"{metrics_csv} holds no metric of a training run.")
+        raise UserError(f"{run} holds no metric of a training run.")
     rows = -(-len(panels) // COLUMNS)
     figure = Figure(figsize=(3.6 * COLUMNS, 2.5 * rows), layout="constrained")
     axes = figure.subplots(rows, COLUMNS, squeeze=False).flatten()
@@ -50,6 +50,33 @@ def draw(metrics_csv: Path, path: Path) -> None:
     for axis in axes[len(panels) :]:
         axis.set_visible(False)
     save_figure(figure, path)
+
+
+def curves_of(run: Path) -> Curves:
+    """The curves of a run, over all its continuations.
+
+    Each of these has a metrics.csv of its own. One that follows a kill begins at the last
+    checkpoint, and its values replace those from there on.
+
+    Args:
+        run: its folder, or a metrics.csv.
+
+    Raises:
+        UserError: there is no such file.
+    """
+    found = run.glob("metrics/version_*/metrics.csv")
+    parts = sorted(found, key=lambda file: int(file.parent.name.removeprefix("version_"))) or [run]
+    curves: Curves = {}
+    for part in map(read_curves, parts):
+        begins = min((steps[0] for steps, _ in part.values()), default=None)
+        if begins is None:
+            continue
+        for name in curves.keys() | part.keys():
+            before = zip(*curves.get(name, ([], [])), strict=True)
+            points = [point for point in before if point[0] <= begins]
+            points += zip(*part.get(name, ([], [])), strict=True)
+            curves[name] = ([step for step, _ in points], [value for _, value in points])
+    return {name: curve for name, curve in curves.items() if curve[0]}
 
 
 def _draw_panel(axis: Axes, panel: LinePanel, curves: Curves) -> None:
@@ -84,16 +111,10 @@ def main() -> None:
     parser.add_argument("picture", type=Path, help="PNG to write")
     arguments = parser.parse_args()
     try:
-        draw(_metrics_of(arguments.run), arguments.picture)
+        draw(arguments.run, arguments.picture)
     except UserError as error:
         print(f"dashboard_picture.py: {error}", file=sys.stderr)
         sys.exit(2)
-
-
-def _metrics_of(run: Path) -> Path:
-    """The metrics that a run wrote last; each continuation has a folder of its own."""
-    found = sorted(run.glob("metrics/version_*/metrics.csv"), key=lambda file: file.stat().st_mtime)
-    return found[-1] if found else run
 
 
 if __name__ == "__main__":

@@ -47,11 +47,32 @@ def test_panels_that_the_run_has_metrics_for(script: ModuleType, tmp_path: Path)
         drawn.append(panel.title),
         original(axis, panel, c),
     )
-    script.draw(script._metrics_of(tmp_path / "run"), tmp_path / "picture.png")
+    script.draw(tmp_path / "run", tmp_path / "picture.png")
     assert drawn == ["Validation loss", "Right answers", "Gradient norms", "Alarms"]
     picture = imread(tmp_path / "picture.png")
     assert picture.shape[1] > picture.shape[0] > 100
     assert picture[..., :3].std() > 0.02
+
+
+def test_a_continued_run_is_one_curve(script: ModuleType, tmp_path: Path) -> None:
+    """Killed after step 7 with a checkpoint at 4; version 10 comes after version 2."""
+    written(
+        tmp_path,
+        2,
+        {
+            "step": ["2", "4", "6", "7"],
+            "train_loss": ["8", "7", "6", ""],
+            "lost": ["", "", "1", "1"],
+        },
+    )
+    written(
+        tmp_path, 10, {"step": ["4", "6", "8"], "train_loss": ["", "5", "4"], "new": ["0", "", ""]}
+    )
+    written(tmp_path, 11, {"step": []})
+    assert script.curves_of(tmp_path) == {
+        "train_loss": ([2, 4, 6, 8], [8.0, 7.0, 5.0, 4.0]),
+        "new": ([4], [0.0]),
+    }
 
 
 def test_what_is_no_run_is_told(

@@ -27,6 +27,10 @@ SAMPLE_COLUMNS = ("step", "sample", "speaker", "target", "prediction", "mel")
 _DATA_DIR = "WANDB_DATA_DIR"
 """Below it, wandb keeps the files of artifacts until they are uploaded."""
 
+_ANSWER_S = 5
+"""How long a validation waits for a server that does not answer; wandb's own 20 s are long where
+somebody has asked the run to end."""
+
 
 class RunWandbLogger(WandbLogger):
     """One run for each training, whole and in its own folder, with samples and checkpoints.
@@ -77,7 +81,7 @@ class RunWandbLogger(WandbLogger):
                 # Tables ask the server something before they are queued. Where the server is not
                 # there when they ask for the first time, wandb raises and they are lost.
                 with surviving("wandb's first question", Exception):
-                    run._public_api()
+                    run._public_api()._service_api._timeout = _ANSWER_S
         return super().experiment
 
     def _begun(self) -> Any:
