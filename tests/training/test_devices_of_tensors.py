@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 
 from store_material import SPEC as STORE_SPEC
 from store_material import prepare_small, write_dataset
-from svc.data import data_module
+from svc.data import readers
 from svc.data.augmentation.parameters import Augmentation, Loudness
 from svc.data.batch import Batch, CropPlaces
 from svc.data.data_module import SvcDataModule
@@ -165,7 +165,7 @@ def test_crops_of_a_training_set_on_the_device(
     """With and without padding, and with changed levels."""
     write_dataset(tmp_path / "source")
     prepare_small(tmp_path / "source", tmp_path / "store")
-    monkeypatch.setattr(data_module, "place_for", lambda *_: "device")
+    monkeypatch.setattr(readers, "place_for", lambda *_: "device")
     data = SvcDataModule(
         FeatureStore.open(tmp_path / "store"),
         spec=STORE_SPEC,
