@@ -60,6 +60,10 @@ class WandbBackend:
         viewer = {"id": "U", "entity": ENTITY, "username": ENTITY, "name": ENTITY, "email": "u@us"}
         return {"viewer": viewer | {"flags": "{}", "admin": False, "teams": teams}}
 
+    def _on_get_viewer(self, variables: dict[str, Any]) -> dict[str, Any]:
+        found = self._on_viewer(variables)
+        return {"viewer": found["viewer"] | {"__typename": "User", "apiKeys": {"edges": []}}}
+
     def _on_get_default_entity(self, _: dict[str, Any]) -> dict[str, Any]:
         return {"viewer": {"id": "U", "entity": ENTITY}}
 

@@ -300,6 +300,24 @@ def test_a_server_that_was_away_gets_everything(server: WandbServer, tmp_path: P
     assert set(checkpoints(server)) == {("best", "last")}
 
 
+def test_a_slow_server_that_answers_is_waited_for(server: WandbServer, tmp_path: Path) -> None:
+    """Longer than one that does not: it takes nothing until it has been asked whether it is
+    there."""
+    asked_before: list[int] = []
+
+    def is_busy(request: str) -> bool:
+        return request == "file_stream" and "GetViewer" not in server.asked[asked_before[0] :]
+
+    def become_busy() -> None:
+        asked_before.append(len(server.asked))
+        server.failing = is_busy
+
+    train(tmp_path, 6, AfterStep(6, become_busy), finish_timeout_s=0.2)
+    run = only_run(server)
+    assert run.exit_codes == [0]
+    assert curves(run) == in_csv(tmp_path)
+
+
 def test_a_run_that_fails_says_so_and_uploads_no_checkpoint(
     server: WandbServer, tmp_path: Path
 ) -> None:

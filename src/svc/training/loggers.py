@@ -44,8 +44,8 @@ def wandb_logger(
         offline: write the run to disk only; "auto" does so where this machine has no key, or cannot
             reach wandb.
         checkpoints: upload the best and the last one at the end; "auto" does so unless offline.
-        finish_timeout_s: how long the end of a run may take to reach wandb, checkpoints apart;
-            above 0. What has not is on the disk, for `wandb sync`.
+        finish_timeout_s: how long the end of a run waits for wandb to answer, checkpoints apart;
+            above 0. What has not reached it is on the disk, for `wandb sync`.
 
     Raises:
         UserError: `offline` is False and there is no key, or `finish_timeout_s` is not above 0.

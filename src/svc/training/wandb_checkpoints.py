@@ -4,13 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any, Literal
 
+from svc.training.wandb_end import UPLOAD_S
+
 _logger = logging.getLogger(__name__)
 
 _TYPE, _FILE = "model", "model.ckpt"
 """Type of the artifact, and the name of the one file in each of its versions."""
-
-_UPLOAD_S = 3600
-"""How long an upload may take; wandb itself tries for hours."""
 
 
 def log_checkpoints(run: Any, folder: Path) -> None:
@@ -38,7 +37,7 @@ def log_checkpoints(run: Any, folder: Path) -> None:
     logged = [_log(run, name, files) for files in found]
     if api is not None:
         for artifact in logged:
-            artifact.wait(timeout=_UPLOAD_S)
+            artifact.wait(timeout=UPLOAD_S)
         if run.resumed:
             _delete_older(api, run, name)
 

@@ -15,6 +15,13 @@ _logger = logging.getLogger(__name__)
 _WRITING_S, _LOOK_EVERY_S = 20.0, 0.02
 """How long to watch a run reach the disk, and how often to look; wandb writes every 15 s."""
 
+UPLOAD_S = 3600
+"""How long an upload may take to a server that answers; wandb itself tries for hours."""
+
+ANSWER_S = 5
+"""How long to wait for an answer; wandb's own 20 s are long where somebody has asked the run to
+end."""
+
 
 def end_run(run: Any, exit_code: int, timeout_s: float) -> None:
     """Close a run.
@@ -24,8 +31,9 @@ def end_run(run: Any, exit_code: int, timeout_s: float) -> None:
     Args:
         run: of wandb.
         exit_code: 0 for a run that ended well.
-        timeout_s: how long an online run may go on uploading; then its uploads are given up as
-            soon as it is on the disk, and the log says how to upload it later.
+        timeout_s: how long an online run may go on uploading, or, where it ended well, go on
+            without an answer from the server. Then its uploads are given up as soon as it is on the
+            disk, and the log says how to upload it later.
     """
     folder = Path(run.dir).parent
     if run.offline:
@@ -57,7 +65,21 @@ def _finishes(run: Any, exit_code: int, timeout_s: float) -> bool:
     thread = threading.Thread(target=finish, name="end of the run on wandb", daemon=True)
     thread.start()
     thread.join(timeout_s)
+    if exit_code == 0:  # nobody has asked it to end
+        give_up = time.monotonic() + UPLOAD_S
+        while thread.is_alive() and time.monotonic() < give_up and _answers():
+            thread.join(timeout_s)
     return bool(done)
+
+
+def _answers() -> bool:
+    """Whether the server can be asked something, so that the uploads are but slow."""
+    import wandb
+
+    try:
+        return wandb.Api(timeout=ANSWER_S).viewer is not None
+    except Exception:  # wandb's own have no common one
+        return False
 
 
 def _end_process() -> None:

@@ -17,7 +17,7 @@ from svc.training.file_loggers import surviving
 from svc.training.runs import LAST_CHECKPOINT
 from svc.training.validation_sample import ValidationSample
 from svc.training.wandb_checkpoints import log_checkpoints
-from svc.training.wandb_end import end_run
+from svc.training.wandb_end import ANSWER_S, end_run
 
 _logger = logging.getLogger(__name__)
 
@@ -26,10 +26,6 @@ SAMPLE_COLUMNS = ("step", "sample", "speaker", "target", "prediction", "mel")
 
 _DATA_DIR = "WANDB_DATA_DIR"
 """Below it, wandb keeps the files of artifacts until they are uploaded."""
-
-_ANSWER_S = 5
-"""How long a validation waits for a server that does not answer; wandb's own 20 s are long where
-somebody has asked the run to end."""
 
 
 class RunWandbLogger(WandbLogger):
@@ -44,7 +40,8 @@ class RunWandbLogger(WandbLogger):
             "auto" does so where the run is not offline.
         must_be_online: refuse to train where wandb cannot be reached, rather than keep the run
             offline.
-        finish_timeout_s: how long the end of a run may take to reach wandb, checkpoints apart.
+        finish_timeout_s: how long the end of a run waits for wandb, checkpoints apart; while wandb
+            answers, a run that has ended well waits on.
         options: of `WandbLogger`, and of `wandb.init`.
     """
 
@@ -81,7 +78,7 @@ class RunWandbLogger(WandbLogger):
                 # Tables ask the server something before they are queued. Where the server is not
                 # there when they ask for the first time, wandb raises and they are lost.
                 with surviving("wandb's first question", Exception):
-                    run._public_api()._service_api._timeout = _ANSWER_S
+                    run._public_api()._service_api._timeout = ANSWER_S
         return super().experiment
 
     def _begun(self) -> Any:
