@@ -147,6 +147,6 @@ class SineSource(nn.Module):
         phase = (2 * math.pi) * cycles.frac().float().to(f0_samples_hz.device)[:, None]
         order = torch.arange(1, self.sines + 1, dtype=phase.dtype, device=phase.device)[:, None]
         offset = (2 * math.pi) * initial_phase.float()[:, :, None]
-        sines = torch.addcmul(offset, order, phase).sin_()
+        sines = (order * phase).add_(offset).sin_()
         inaudible = order >= (self.sample_rate_hz / 2) / f0_samples_hz[:, None]
         return sines.masked_fill_(inaudible, 0.0)
