@@ -54,7 +54,7 @@ class PredecessorSinger(nn.Module):
         )
         return SingerOutput(audio=audio, mel=self.mel_head(sequence).float())
 
-    def predict_mel(self, conditioning: Conditioning) -> Tensor:
+    def decoder_input(self, conditioning: Conditioning) -> Tensor:
         """What its decoder renders: the sequence itself, [B, C, N]."""
         sequence: Tensor = self.conditioner(conditioning)
         return sequence

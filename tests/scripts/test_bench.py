@@ -246,3 +246,13 @@ def test_the_script_measures_start_up_and_writes_a_table(tmp_path: Path) -> None
     ]
     table = (tmp_path / "bench.md").read_text(encoding="utf-8")
     assert all(f"| {entry['name']} |" in table for entry in figures)
+
+
+def test_the_predecessors_generator_can_be_converted_with(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    conversion = benchmark("conversion", monkeypatch)
+    generator = benchmark("networks", monkeypatch).PredecessorSinger().eval()
+    converter = conversion._converter(generator, conversion.CHANNELS, "fp32")
+    audio = conversion._input(0.1)
+    assert converter.convert(audio, conversion.SPEC.sample_rate_hz).shape == audio.shape
