@@ -20,7 +20,7 @@ $(READY): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
-demo: $(READY) ## synthesise singers, train a tiny model on them, convert, report (about 10 minutes on two cores)
+demo: $(READY) ## synthesise singers, train a tiny model on them, convert, report (about 5 minutes on two cores, besides the set-up)
 	$(BIN)/python scripts/demo.py
 
 test: $(READY) ## the quick test suite (about 3 minutes)

@@ -28,6 +28,7 @@ print(min(faults() for _ in range(8)))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")
 def test_freed_memory_is_not_mapped_afresh() -> None:
     faults = {}

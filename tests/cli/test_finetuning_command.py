@@ -102,6 +102,7 @@ def test_a_whole_model_goes_on_with_its_judges_from_either_kind_of_file(
     assert [parent["file"] for parent in parents[1]] == ["hifisinger.ckpt", "first.safetensors"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "way",
     [

@@ -184,6 +184,7 @@ def test_the_leaderboard_is_there_while_jobs_are_running(
     assert seen[2] == [("0", "done"), ("1", "running"), ("5", "failed")]
 
 
+@pytest.mark.slow
 def test_swept_settings_of_features_have_prepared_datasets_of_their_own(
     multirun: Multirun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -66,6 +66,7 @@ def graphs_of(run_dir: Path, module: NetworkModule) -> list[torch.fx.GraphModule
     return graphs
 
 
+@pytest.mark.slow
 def test_every_discriminator_is_compiled_for_both_sides(tmp_path: Path) -> None:
     module = tiny_module()
     periods, scales = 6, 3

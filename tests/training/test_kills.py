@@ -131,6 +131,7 @@ def test_twenty_kills_at_random_moments(processes: Processes, tmp_path: Path) ->
     assert [p.name for p in last.parent.iterdir() if p.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 def test_sigterm_during_a_validation_saves_at_once(processes: Processes, tmp_path: Path) -> None:
     for _ in range(2):  # the second time in the validation that makes up for the first
         process, connection = processes.begin(tmp_path, 16)
@@ -175,6 +176,7 @@ def validated(
     return asked.validated
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "every", "step", "before"),
     [
@@ -258,6 +260,7 @@ def limited(run_dir: Path, connection: Connection) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, room)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("room_from", "last_step"), [(7, 8), (99, 3)])
 def test_a_full_disk_stops_no_training(
     processes: Processes, tmp_path: Path, room_from: int, last_step: int

@@ -164,6 +164,7 @@ def assert_equal(one: Any, other: Any, path: str = "") -> None:
         assert one == other, path
 
 
+@pytest.mark.slow
 def test_a_run_with_auto_is_that_with_the_number(store: FeatureStore, tmp_path: Path) -> None:
     given = trained_weights(store, tmp_path / "given", 4)
     found = trained_weights(store, tmp_path / "found", "auto")
@@ -172,6 +173,7 @@ def test_a_run_with_auto_is_that_with_the_number(store: FeatureStore, tmp_path: 
     assert found["SvcDataModule"] == {"batches_seen": 4, "batch_size": 4, "processes": 1}
 
 
+@pytest.mark.slow
 def test_a_continued_run_keeps_its_batch_size(store: FeatureStore, tmp_path: Path) -> None:
     trained_weights(store, tmp_path, "auto")
     checkpoint = tmp_path / "checkpoints" / "last.ckpt"
@@ -205,6 +207,7 @@ def test_parts_that_join_later_are_measured_too(
     assert trained.adversarial == late
 
 
+@pytest.mark.slow
 def test_an_update_of_several_batches_is_measured_whole(
     store: FeatureStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
