@@ -5,6 +5,7 @@ import math
 from collections.abc import Sequence
 from typing import cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -130,8 +131,9 @@ class UpsamplingStage(nn.Module):
             return x
         # A number for each channel, which as a convolution takes seven times as long on a CPU.
         bias = cast(Tensor, self.source.bias)
-        weight, bias = (p.to(x.dtype).view(1, -1, 1, 1) for p in (self.source.weight, bias))
-        return x.addcmul_(source.to(x.dtype), weight).add_(bias)
+        weight, bias = (p.view(1, -1, 1, 1) for p in (self.source.weight, bias))
+        x += torch.addcmul(bias, source, weight).to(x.dtype)
+        return x
 
     def forward_in_chunks(self, x: Tensor, source: Tensor) -> Tensor:
         """The same, in pieces that fit into the caches of a CPU."""
