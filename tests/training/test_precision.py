@@ -114,8 +114,8 @@ class Run:
     ],
 )
 def test_losses_are_those_of_fp32(tmp_path: Path, arch: str, tolerances: dict[str, float]) -> None:
-    """The tolerances are shares of the loss. Runs in fp32 whose weights begin a millionth apart differ
-    by 2 %."""
+    """The tolerances are shares of the loss. Runs in fp32 whose weights begin a millionth apart
+    differ by 2 %."""
     few = Scales(10 * STEPS, generator=NEVER_OVERFLOWS, discriminator=NEVER_OVERFLOWS)
     exact = Run(tmp_path / "32-true", arch, "32-true", few)
     learnt = exact.smoothed(next(iter(tolerances)))
