@@ -120,8 +120,9 @@ def _describe(kind: str) -> dict[str, Any]:
 
     if kind == "cpu":
         from benchmarks.machine import processor
+        from svc.memory import total_bytes
 
-        name, memory = processor(), os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        name, memory = processor(), total_bytes() or 0
         capability = torch.backends.cpu.get_cpu_capability()
     else:
         properties = torch.cuda.get_device_properties(0)

@@ -57,8 +57,9 @@ class SvcDataModule(lightning.LightningDataModule):
         balanced_speakers: draw every speaker equally often rather than by its minutes.
         only_crops: train on the first so many crops of the run over and over; None for ever new
             ones. A model that cannot learn a few by heart is broken.
-        cache: "ram" keeps the dataset in memory as it is stored (about 7 MB per minute), "device"
-            that of training on its device, "auto" chooses (`svc.data.cache.place_for`).
+        cache: "ram" keeps the dataset in memory as it is stored, with the mels of whole slices
+            (about 10 MB per minute), "device" that of training on its device, "auto" chooses
+            (`svc.data.cache.place_for`).
         augmentation: what may happen to training crops (`svc.data.augmentation.parameters`); None
             for nothing. Validation crops stay as they are.
         valid_crop_frames: longest validation crop; a shorter slice is taken whole.

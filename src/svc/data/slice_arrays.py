@@ -151,14 +151,17 @@ class SliceArrays:
             UserError: a file of the store is missing or damaged.
         """
         with self.explained(index):
-            found = {feature: self._whole(index, feature) for feature in self.parts.features}
-            margin = self.parts.margin_frames
-            if margin:
-                samples = (self._slices[index].frames + 2 * margin) * self._hop
-                audio = np.zeros(samples, dtype=np.float32)
-                self.read_audio(audio, index, -margin * self._hop, mirrored_ends=True)
-                found["audio"] = audio.astype(np.int16)
+            found = {feature: self._whole(index, feature) for feature in self.parts.features[1:]}
+            found["audio"] = self._audio_with_context(index)
             return found
+
+    def _audio_with_context(self, index: int) -> NDArray[np.int16]:
+        margin = self.parts.margin_frames
+        if margin == 0:
+            return self._whole(index, "audio")
+        audio = np.zeros((self._slices[index].frames + 2 * margin) * self._hop, dtype=np.float32)
+        self.read_audio(audio, index, -margin * self._hop, mirrored_ends=True)
+        return audio.astype(np.int16)
 
     def _whole(self, index: int, feature: Feature) -> NDArray[Any]:
         if feature == "mel" and self._mel_of is not None:
